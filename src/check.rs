@@ -15,11 +15,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
+use crate::disk::dissect::Dissection;
 use crate::disk::{GState, Pair, Superblock, Tail, crc};
 use crate::error::Result;
 use crate::mdir::COUNT_MAX;
 use crate::mdir::store::{self, Fetched};
-use crate::show::{Show, path_from_end};
+use crate::show::{self, Show, path_from_end};
 
 use owners::Owners;
 
@@ -330,13 +331,16 @@ impl Checker<'_> {
                 "the newer block holds no valid commit; the older one is used, so later changes may \
                  be lost",
             );
+            self.check_hidden(*pair, pair.0[1]);
         }
-        if !store::is_erased_from(&*self.dev, pair.0[0], log.off) {
+        let active = pair.0[0];
+        if !store::is_erased_from(&*self.dev, active, log.off) {
             self.note(
                 "debris",
                 pair,
                 "the bytes after the last commit are not erased; the next write compacts the pair",
             );
+            self.check_hidden(*pair, active);
         } else if self.fcrc && !self.continues_by_fcrc(log.off, log.fcrc, log.ends) {
             self.note(
                 "commit-closed",
@@ -345,12 +349,11 @@ impl Checker<'_> {
                  appending",
             );
         }
-        if log.odd {
-            self.error(
-                "log-odd",
-                pair,
-                "holds something that no driver writes: a device may not be able to read it",
+        if let Some(oddity) = log.oddity {
+            let message = format_args!(
+                "holds {oddity}, which no driver writes: a device may not be able to read the pair"
             );
+            self.error("log-odd", pair, message);
         }
         if log.entries.len() > COUNT_MAX {
             self.note(
@@ -362,6 +365,26 @@ impl Checker<'_> {
                 ),
             );
         }
+    }
+
+    /// Look for commits in `block` that no driver reads, because the one before them is damaged. A
+    /// power loss does not leave them, unless the device does not erase blocks: old commits may be
+    /// behind a torn one there. So this is only a note.
+    fn check_hidden(&mut self, pair: Pair, block: u32) {
+        let mut bytes = vec![0; self.g.block_size as usize];
+        if store::read(&*self.dev, block, 0, &mut bytes).is_err() {
+            return;
+        }
+        let Some(taken) = Dissection::of(&bytes).filter(|taken| !taken.behind.is_empty()) else {
+            return;
+        };
+        let message = format_args!(
+            "block {block:#x} holds a damaged commit at byte {at:#x}, and {count} behind it that \
+             no driver reads: later changes may be lost; `littlefs recover` finds their files",
+            at = taken.end,
+            count = show::count(taken.hidden_count(), "valid commit", "valid commits"),
+        );
+        self.note("commits-hidden", pair, message);
     }
 
     /// Whether a driver of disk version 2.1 would append after the last commit, which ends at

@@ -146,6 +146,10 @@ const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the 
      was interrupted before its commit could have changed them";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
+const HIDDEN: &str = "its commit is behind a damaged one, so nothing proves that its blocks are \
+     unchanged";
+const DAMAGED: &str = "its commit, or the one that gave it its name, is damaged: any byte of it may \
+     be wrong";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
 const NO_ENTRY: &str = "no entry is left, so it is not known how large the file was, or whether \
      its blocks belonged to one file";
@@ -189,7 +193,8 @@ pub fn recover_from(
     let mut files = finder.named();
     files.extend(finder.nameless());
     let of = |live: bool| {
-        let histories = world.timelines.iter().filter(move |t| t.live == live);
+        // a history with hidden commits has the same blocks as the one without them
+        let histories = world.timelines.iter().filter(move |t| t.live == live && !t.hidden);
         histories.map(|t| t.history.halves.len()).sum::<usize>()
     };
     Ok(Recovery {
@@ -305,6 +310,10 @@ impl Finder<'_> {
             Content::List(list) => self.grade_list(&mut file, number, *list, version.from),
             Content::Directory(_) => {}
         }
+        if version.damaged {
+            file.grade = Grade::Partial;
+            file.reasons.push(DAMAGED);
+        }
         file
     }
 
@@ -333,9 +342,11 @@ impl Finder<'_> {
         }
         file.grade = Grade::Partial;
         let Left { blocks, missing } = self.left(list);
-        let is_live = self.world.timelines.get(number).is_some_and(|t| t.live);
+        let timeline = self.world.timelines.get(number);
+        let is_live = timeline.is_some_and(|t| t.live);
         file.reasons.push(match missing.is_empty() {
             false => MISSING,
+            true if timeline.is_some_and(|t| t.hidden) => HIDDEN,
             true if is_live && !self.world.shows_uncommitted_writes() => UNCOMMITTED_V1,
             true if is_live => UNPROVED,
             true => LOST_PAIR,

@@ -1,5 +1,10 @@
 //! System calls that the standard library does not have: in the safe form of rustix where there is
 //! one, otherwise those of the C library. This is the only place with `unsafe`.
+//!
+//! rustix is used rather than nix, because nix lacks most of what is needed here: statx, pidfds,
+//! and vectored reads with flags. What remains for the C library are the system log, signals with
+//! information about their sender, and calls between fork and exec; for these, nix would replace
+//! only the masks of signals.
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString};

@@ -3,6 +3,16 @@
 //!
 //! Which blocks may be written is known only after all pointers have been followed as far as
 //! possible: see [`lists`]. `docs/check.md` describes how each kind of damage is repaired.
+//!
+//! | what is damaged | where it is repaired |
+//! |---|---|
+//! | superblocks that are missing | here |
+//! | blocks that several files use | [`files`] |
+//! | directories and the thread, with `-y` | [`structure`], on the pairs that [`model`] has found |
+//! | the global state, orphans, names | `fs/repair.rs`, with the operations of the filesystem |
+//! | files whose list is broken, with `-y` | `fs/salvage.rs` |
+//! | several entries of one name, with `-y` | `fs/doubles.rs` |
+//! | the order of entries | `fs/sort.rs` |
 
 mod editor;
 mod files;

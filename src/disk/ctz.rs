@@ -33,7 +33,7 @@ impl ListIndex {
 
     /// The index to which pointer `k` of this block leads, `2^k` blocks before it.
     pub fn target(self, k: u32) -> Self {
-        self - 1_u32.wrapping_shl(k)
+        self - 1_u32.checked_shl(k).unwrap_or(u32::MAX)
     }
 
     /// The index in a table that has an item for each block of the list.
@@ -63,7 +63,7 @@ impl Sub<u32> for ListIndex {
 
     fn sub(self, blocks: u32) -> Self {
         debug_assert!(blocks <= self.0, "{blocks} blocks before index {self}");
-        Self(self.0.wrapping_sub(blocks))
+        Self(self.0.saturating_sub(blocks))
     }
 }
 
@@ -73,7 +73,7 @@ impl Sub for ListIndex {
 
     fn sub(self, before: Self) -> u32 {
         debug_assert!(before <= self, "index {before} is not before {self}");
-        self.0.wrapping_sub(before.0)
+        self.0.saturating_sub(before.0)
     }
 }
 
@@ -136,17 +136,23 @@ pub fn data_offset(i: ListIndex) -> u32 {
 #[expect(clippy::arithmetic_side_effects, reason = "the list above shows why none overflows")]
 pub fn locate(block_size: u32, pos: u32) -> (ListIndex, u32) {
     let b = block_size - 8;
+    // never too small, because `pos` is at least `i * b`
     let estimate = pos / b;
     if estimate == 0 {
+        // block 0 has no pointers, so the position is the offset
         return (ListIndex::FIRST, pos);
     }
     // the formula, with the estimate on its right side
     let i = (pos - 4 * ((estimate - 1).count_ones() + 2)) / b;
     let off = pos - b * i - 4 * i.count_ones();
     let i = ListIndex(i);
+    // In blocks of less than 112 bytes, the pointers of one block can be as long as its data, and
+    // the formula can be wrong by one block. The offset shows in which direction.
     if off >= block_size {
+        // the byte is behind this block: it has the same distance from the data of the next one
         (i + 1, off - block_size + data_offset(i + 1))
     } else if off < data_offset(i) {
+        // the byte would be among the pointers: it is at the end of the block before
         (i - 1, off + block_size - data_offset(i))
     } else {
         (i, off)
@@ -159,6 +165,7 @@ pub fn start(block_size: u32, i: ListIndex) -> u64 {
     if i == ListIndex::FIRST {
         return 0;
     }
+    // the formula of `locate` for the first data byte: `off` is the length of the pointers
     let b = u64::from(block_size) - 8;
     b * u64::from(i.0) + 4 * u64::from(i.0.count_ones()) + u64::from(data_offset(i))
 }
@@ -166,7 +173,9 @@ pub fn start(block_size: u32, i: ListIndex) -> u64 {
 /// How many blocks a file of `size` bytes has.
 pub fn blocks(block_size: u32, size: u32) -> u32 {
     match size.checked_sub(1) {
+        // an empty file has no list at all
         None => 0,
+        // the block of the last byte is the last block
         Some(last) => (locate(block_size, last).0 + 1).0,
     }
 }

@@ -69,6 +69,20 @@ pub struct Commit {
     pub forward: Option<Forward>,
 }
 
+impl Commit {
+    /// Whether its CRC matches its bytes.
+    pub fn is_valid(&self) -> bool {
+        self.stored == self.computed
+    }
+
+    /// Whether its CRC tag is one that a driver writes. If a tag of the commit has changed, this
+    /// shows it in most cases, because each tag is XORed with the one before it.
+    fn ends_well(&self) -> bool {
+        let end = self.tags.last().map(|placed| placed.tag);
+        end.is_some_and(|end| end.id() == tag::ID_NONE && end.chunk() <= 1)
+    }
+}
+
 /// Why no further commit was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -100,6 +114,9 @@ pub struct Dissection {
     pub open: Vec<Placed>,
     /// Why there are no more commits.
     pub stop: Stop,
+    /// The commits behind the first one whose CRC does not match, up to the last one whose own CRC
+    /// matches. No driver reads them.
+    pub behind: Vec<Commit>,
     /// Where the last valid commit ends, in bytes from the start of the block; 0 if there is none.
     pub end: u32,
     /// The first offset, at or after `end`, from which all bytes read 0xFF.
@@ -114,45 +131,37 @@ impl Dissection {
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let rev = read_u32_le(bytes, 0)?;
         let mut commits: Vec<Commit> = Vec::new();
-        let mut open: Vec<Placed> = Vec::new();
-        let (mut off, mut start, mut ptag) = (4, 0, tag::FIRST);
         let mut ids = Ids::default();
+        let mut reader = Reader { bytes, off: 4, start: 0, ptag: tag::FIRST };
+        let mut open: Vec<Placed> = Vec::new();
+        let mut behind = Vec::new();
         let stop = loop {
-            let Some(word) = read_u32_be(bytes, widen(off)) else { break Stop::Full };
-            let t = Tag(word ^ ptag);
-            if !t.is_valid() {
-                break Stop::Invalid;
-            }
-            let placed = Placed { off, tag: t };
-            let Some(Range { start: data_at, end: next }) = placed.range() else {
-                break Stop::TooLong;
-            };
-            if widen(next) > bytes.len() {
-                break Stop::TooLong;
-            }
-            open.push(placed);
-            ptag = t.0;
-            if t.is_ccrc() {
-                let Some(stored) = read_u32_le(bytes, widen(data_at)) else { break Stop::TooLong };
-                let computed = crc::crc(crc::SEED, &bytes[widen(start)..widen(data_at)]);
-                if stored != computed {
+            match reader.read_commit(&mut open) {
+                Ok(commit) if !commit.is_valid() => {
+                    if commit.ends_well() {
+                        behind = reader.read_behind();
+                    }
+                    let Commit { stored, computed, tags, .. } = commit;
+                    open = tags;
                     break Stop::Mismatch { stored, computed };
                 }
-                if !ids.take(&open) {
+                Ok(commit) if !ids.take(&commit.tags) => {
+                    open = commit.tags;
                     break Stop::TooManyIds;
                 }
-                let tags = std::mem::take(&mut open);
-                let forward = forward(&tags, bytes, widen(next));
-                commits.push(Commit { start, end: next, tags, stored, computed, forward });
-                ptag ^= u32::from(t.chunk() & 1) << 31;
-                start = next;
+                Ok(commit) => commits.push(commit),
+                Err(stop) => break stop,
             }
-            off = next;
         };
         let end = commits.last().map_or(0, |commit| commit.end);
         let written =
             bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| saturate(at).saturating_add(1));
-        Some(Self { rev, commits, open, stop, end, erased_from: written.max(end) })
+        Some(Self { rev, commits, open, stop, behind, end, erased_from: written.max(end) })
+    }
+
+    /// How many valid commits no driver reads, because they are behind a damaged one.
+    pub fn hidden_count(&self) -> usize {
+        self.behind.iter().filter(|commit| commit.is_valid()).count()
     }
 
     /// The tags of all valid commits, in their order.
@@ -226,6 +235,86 @@ fn replaces(new: Tag, old: Tag) -> bool {
         tag::USERATTR => new.type3() == old.type3(),
         type1 => type1 == old.type1(),
     }
+}
+
+/// The place in a log up to which it was read.
+struct Reader<'a> {
+    /// The whole block.
+    bytes: &'a [u8],
+    /// Offset of the next tag.
+    off: u32,
+    /// Offset of the first byte of the next commit.
+    start: u32,
+    /// The value with which the next tag is XORed.
+    ptag: u32,
+}
+
+impl Reader<'_> {
+    /// Read the tags up to the next CRC tag, whether or not that CRC matches. If there is none, the
+    /// tags before the place where the log stops are left in `open`.
+    fn read_commit(&mut self, open: &mut Vec<Placed>) -> Result<Commit, Stop> {
+        let bytes = self.bytes;
+        loop {
+            let word = read_u32_be(bytes, widen(self.off)).ok_or(Stop::Full)?;
+            let t = Tag(word ^ self.ptag);
+            if !t.is_valid() {
+                return Err(Stop::Invalid);
+            }
+            let placed = Placed { off: self.off, tag: t };
+            let Range { start: data_at, end: next } = placed.range().ok_or(Stop::TooLong)?;
+            if widen(next) > bytes.len() {
+                return Err(Stop::TooLong);
+            }
+            open.push(placed);
+            (self.off, self.ptag) = (next, t.0);
+            if t.is_ccrc() {
+                let stored = read_u32_le(bytes, widen(data_at)).ok_or(Stop::TooLong)?;
+                let start = std::mem::replace(&mut self.start, next);
+                let computed = crc::crc(crc::SEED, &bytes[widen(start)..widen(data_at)]);
+                self.ptag ^= u32::from(t.chunk() & 1) << 31;
+                let tags = std::mem::take(open);
+                let forward = forward(&tags, bytes, widen(next));
+                return Ok(Commit { start, end: next, tags, stored, computed, forward });
+            }
+        }
+    }
+
+    /// Read the commits behind a damaged one, up to the last valid one.
+    fn read_behind(&mut self) -> Vec<Commit> {
+        let mut commits = Vec::new();
+        while let Ok(commit) = self.read_commit(&mut Vec::new())
+            && commit.ends_well()
+        {
+            commits.push(commit);
+        }
+        while commits.pop_if(|last| !last.is_valid()).is_some() {}
+        commits
+    }
+}
+
+/// Make the hidden commits of the metadata block `bytes` readable: give each damaged commit before
+/// them the CRC that its bytes have. Returns the numbers of the damaged commits, from 0 on; there
+/// are none if no commit is hidden, and then nothing is changed.
+pub fn reveal(bytes: &mut [u8]) -> Vec<usize> {
+    let Some(taken) = Dissection::of(bytes) else { return Vec::new() };
+    let Stop::Mismatch { computed, .. } = taken.stop else { return Vec::new() };
+    if taken.behind.is_empty() {
+        return Vec::new();
+    }
+    let first = (taken.open.last().copied(), computed);
+    let behind = taken.behind.iter().map(|commit| (commit.tags.last().copied(), commit.computed));
+    let mut damaged = Vec::new();
+    for (number, (end, computed)) in
+        (taken.commits.len()..).zip(std::iter::once(first).chain(behind))
+    {
+        let place = end.and_then(Placed::range).map(|range| widen(range.start));
+        let sum = place.and_then(|at| bytes.get_mut(at..)?.first_chunk_mut());
+        if let Some(sum) = sum.filter(|sum| **sum != computed.to_le_bytes()) {
+            *sum = computed.to_le_bytes();
+            damaged.push(number);
+        }
+    }
+    damaged
 }
 
 /// How many entries there are after the commits so far.
@@ -333,7 +422,39 @@ mod tests {
         assert!(matches!(torn.stop, Stop::Mismatch { .. }), "{:?}", torn.stop);
         assert_eq!(torn.open.len(), whole.commits[1].tags.len());
         assert!(torn.end < torn.erased_from && torn.erased_from <= whole.end);
+        assert!(torn.behind.is_empty() && reveal(&mut block).is_empty());
         let blank = Dissection::of(&[0xff; 512]).expect("a revision");
         assert_eq!((blank.commits.len(), blank.end, blank.erased_from), (0, 0, 0));
+    }
+
+    #[test]
+    fn commits_behind_a_damaged_one_are_found() {
+        let mut block = block();
+        let whole = Dissection::of(&block).expect("a revision");
+        // a byte of the name in the first commit
+        block[8] ^= 1;
+        let damaged = Dissection::of(&block).expect("a revision");
+        assert!(matches!(damaged.stop, Stop::Mismatch { .. }), "{:?}", damaged.stop);
+        assert!(damaged.commits.is_empty());
+        assert_eq!(damaged.open, whole.commits[0].tags);
+        assert_eq!(damaged.behind, whole.commits[1..]);
+        assert_eq!(damaged.hidden_count(), 1);
+        assert_eq!(reveal(&mut block), [0]);
+        let revealed = Dissection::of(&block).expect("a revision");
+        assert_eq!((revealed.commits.len(), revealed.end), (2, whole.end));
+    }
+
+    #[test]
+    fn tags_behind_a_changed_tag_are_not_taken_for_others() {
+        let block = block();
+        let whole = Dissection::of(&block).expect("a revision");
+        for bit in 0..32 {
+            let mut block = block.clone();
+            block[4 + bit / 8] ^= 1 << (bit % 8);
+            let damaged = Dissection::of(&block).expect("a revision");
+            for commit in &damaged.behind {
+                assert!(whole.commits.contains(commit), "bit {bit}: {damaged:#?}");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ mod ids;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::num::{low32, widen};
@@ -36,12 +37,36 @@ pub struct Log<E = Vec<RawEntry>> {
     /// Bitwise OR of the ends of all commits. Its trailing zeros show the program size of the
     /// writer.
     pub ends: u32,
-    /// Whether there are tags that no driver writes, and that some drivers may not cope with.
-    pub odd: bool,
+    /// The first thing in the log that no driver writes, and that some drivers may not cope with.
+    pub oddity: Option<Oddity>,
     /// How many commits were replayed.
     pub commits: u32,
     /// A checksum of the CRCs of all commits, which is different for different content.
     pub seed: u32,
+}
+
+/// Something in a valid commit that no driver writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// A name, struct or attribute of no entry: its tag has the id 0x3ff.
+    NoEntry,
+    /// The deletion of this id, although there are not so many entries.
+    DeleteBeyond(u16),
+    /// A tail with less than the 8 bytes of a pair.
+    ShortTail,
+    /// A delta of the global state with less than its 12 bytes.
+    ShortDelta,
+}
+
+impl fmt::Display for Oddity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEntry => f.write_str("a tag of an entry that has no id"),
+            Self::DeleteBeyond(id) => write!(f, "the deletion of entry {id}, which does not exist"),
+            Self::ShortTail => f.write_str("a tail that is too short for a pair"),
+            Self::ShortDelta => f.write_str("a delta of the global state that is too short"),
+        }
+    }
 }
 
 impl<E> Log<E> {
@@ -56,7 +81,7 @@ impl<E> Log<E> {
             gdelta: self.gdelta,
             fcrc: self.fcrc,
             ends: self.ends,
-            odd: self.odd,
+            oddity: self.oddity,
             commits: self.commits,
             seed: self.seed,
         }
@@ -186,37 +211,40 @@ impl Replay<'_> {
     /// Apply one tag of a valid commit. Its data starts at byte `at`.
     fn apply(&mut self, t: Tag, at: u32, data: &[u8]) {
         let Self { log, ids, .. } = self;
+        let mut oddity = None;
         match (t.type1(), t.type3()) {
             (tag::NAME, _) => {
-                log.odd |= t.id() == tag::ID_NONE;
+                oddity = (t.id() == tag::ID_NONE).then_some(Oddity::NoEntry);
                 ids.set_name(t, at);
             }
             (tag::STRUCT, _) => {
-                log.odd |= t.id() == tag::ID_NONE;
+                oddity = (t.id() == tag::ID_NONE).then_some(Oddity::NoEntry);
                 ids.set_struct(t, at);
             }
             (tag::USERATTR, _) => {
-                log.odd |= t.id() == tag::ID_NONE;
+                oddity = (t.id() == tag::ID_NONE).then_some(Oddity::NoEntry);
                 ids.set_attr(t, at);
             }
             (_, tag::CREATE) => ids.create(t.id()),
             (_, tag::DELETE) => {
-                log.odd |= usize::from(t.id()) >= ids.len();
+                let is_beyond = usize::from(t.id()) >= ids.len();
+                oddity = is_beyond.then_some(Oddity::DeleteBeyond(t.id()));
                 ids.delete(t.id());
             }
             (tag::TAIL, ty) => match Pair::from_bytes(data) {
                 Some(pair) => log.tail = Some(Tail { pair, hard: ty & 1 != 0 }),
-                None => log.odd = true,
+                None => oddity = Some(Oddity::ShortTail),
             },
             (_, tag::MOVESTATE) => match GState::from_bytes(data) {
                 Some(delta) => log.gdelta = delta,
-                None => log.odd = true,
+                None => oddity = Some(Oddity::ShortDelta),
             },
             (_, tag::FCRC) => {
                 log.fcrc = read_u32_le(data, 0).zip(read_u32_le(data, 4));
             }
             _ => {}
         }
+        log.oddity = log.oddity.or(oddity);
     }
 }
 

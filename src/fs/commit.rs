@@ -137,6 +137,8 @@ impl Fs {
         Ok(())
     }
 
+    /// Erase the block that the next compaction of `ix` is written to. Until then, the other block
+    /// has the newer revision, and the pair is read from there (SPEC: Directories / Metadata pairs).
     fn erase_twin(&mut self, ix: PairIx) -> Result<(), Fault> {
         if self.pair(ix).twin_erased {
             return Ok(());
@@ -157,7 +159,8 @@ impl Fs {
         }
     }
 
-    /// Whether a commit may be appended to the log of `ix`.
+    /// Whether a commit may be appended to the log of `ix`. This asks more than the forward CRC
+    /// does (SPEC: `0x5ff` FCRC): all bytes up to the end of the block must be erased.
     pub(super) fn is_appendable(&mut self, ix: PairIx) -> bool {
         let p = self.pair(ix);
         if let Some(known) = p.appendable {

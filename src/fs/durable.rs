@@ -1,5 +1,9 @@
 //! What is durable: the device, and which writes are certain to be on it.
 //!
+//! The format does not say in which order a driver writes. It protects one commit against a crash
+//! by its CRC (SPEC: `0x5xx` CRC tags), and the bytes after it by a forward CRC (`0x5ff` FCRC). So
+//! a commit is there as a whole or not at all, but only barriers order one commit after another.
+//!
 //! [`Durable`] owns the device. What must hold:
 //!
 //! 1. A write is noted before it is tried, because even a failed write may have changed the block.
@@ -62,7 +66,7 @@ pub(super) struct Durable {
     /// Whether something was written since the last sync.
     unsynced: bool,
     /// Whether writes of earlier flushes wait for a barrier.
-    left: bool,
+    barrier_owed: bool,
     /// Where all writes that wait for a barrier are.
     within: Within,
 }
@@ -76,7 +80,7 @@ impl Durable {
             unordered: false,
             commits_unordered: false,
             unsynced: false,
-            left: true,
+            barrier_owed: true,
             within: Within::More,
         }
     }
@@ -107,7 +111,8 @@ impl Durable {
     }
 
     /// Note that something was written, or is about to be.
-    fn wrote(&mut self) {
+    fn note_write(&mut self) {
+        // this is called before the write, because a write that fails may have changed the medium
         self.unordered = true;
         self.unsynced = true;
         self.within = Within::More;
@@ -115,19 +120,21 @@ impl Durable {
 
     /// Called before anything is written. Makes the barrier that earlier flushes have left: see
     /// rule 4.
-    fn go_on(&mut self) -> IoResult<()> {
-        if self.left {
+    fn make_owed_barrier(&mut self) -> IoResult<()> {
+        if self.barrier_owed {
+            // Blocks that the earlier flush freed may be overwritten now. Without this barrier, a
+            // crash could keep the new bytes, but lose the commits that no longer name the blocks.
             self.dev.barrier()?;
-            self.is_ordered();
+            self.note_barrier();
         }
         Ok(())
     }
 
     /// Note a barrier.
-    fn is_ordered(&mut self) {
+    fn note_barrier(&mut self) {
         self.unordered = false;
         self.commits_unordered = false;
-        self.left = false;
+        self.barrier_owed = false;
         self.within = Within::Nothing;
     }
 
@@ -146,8 +153,8 @@ impl Durable {
     /// # Errors
     /// Those of the barrier for what an earlier flush has left, and of [`BlockDevice::erase`].
     pub fn erase(&mut self, block: u32) -> IoResult<()> {
-        self.go_on()?;
-        self.wrote();
+        self.make_owed_barrier()?;
+        self.note_write();
         self.dev.erase(block)
     }
 
@@ -156,8 +163,8 @@ impl Durable {
     /// # Errors
     /// The same, and an error if the block is not erased afterwards.
     pub fn erase_checked(&mut self, block: u32) -> IoResult<()> {
-        self.go_on()?;
-        self.wrote();
+        self.make_owed_barrier()?;
+        self.note_write();
         // even a failed erase may have changed the block
         store::erase_checked(&*self.dev, block)
     }
@@ -168,10 +175,13 @@ impl Durable {
     /// Those of the barrier for what an earlier flush has left, and of [`store::write_commit`].
     pub fn write_commit(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
         let first = self.dev.sector(block, commit.start);
+        // A commit in the sector of all waiting writes needs no barrier: see rule 4.
         if first.is_none_or(|sector| self.within != Within::Sector(block, sector)) {
-            self.go_on()?;
+            self.make_owed_barrier()?;
         }
         let last = self.dev.sector(block, commit.end().saturating_sub(1));
+        // If the commit begins in that sector but ends in the next one, a crash may keep the next
+        // one alone. So the writes no longer have one place, and whatever follows needs a barrier.
         let within = match (first, self.within) {
             (Some(s), Within::Nothing) if last == first => Within::Sector(block, s),
             (Some(s), Within::Sector(b, before)) if last == first && (b, before) == (block, s) => {
@@ -179,7 +189,7 @@ impl Durable {
             }
             _ => Within::More,
         };
-        self.wrote();
+        self.note_write();
         self.within = within;
         // If an erase overtook this commit, a crash could keep only the erase. The erased block may
         // hold what this commit replaces, so both would be lost.
@@ -192,8 +202,8 @@ impl Durable {
     /// # Errors
     /// Those of the barrier for what an earlier flush has left, and of [`store::write_fresh`].
     pub fn write_fresh(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
-        self.go_on()?;
-        self.wrote();
+        self.make_owed_barrier()?;
+        self.note_write();
         store::write_fresh(&*self.dev, block, commit)
     }
 
@@ -203,24 +213,24 @@ impl Durable {
     /// Those of the barrier for what an earlier flush has left, and of [`store::prog_checked`].
     #[cfg(feature = "transfer")]
     pub fn prog_checked(&mut self, block: u32, bytes: &[u8]) -> IoResult<()> {
-        self.go_on()?;
-        self.wrote();
+        self.make_owed_barrier()?;
+        self.note_write();
         store::prog_checked(&*self.dev, block, 0, bytes)
     }
 
-    /// Like [`store::rewrite_checked`], for content of a file. [`Self::wrote_content`] notes it
+    /// Like [`store::rewrite_checked`], for content of a file. [`Self::note_content`] notes it
     /// when all content of the file is written.
     ///
     /// # Errors
     /// Those of the barrier for what an earlier flush has left, and of [`store::rewrite_checked`].
     pub fn rewrite_checked(&mut self, block: u32, data: &[u8]) -> IoResult<()> {
-        self.go_on()?;
+        self.make_owed_barrier()?;
         store::rewrite_checked(&*self.dev, block, data)
     }
 
     /// Note that content of a file was written.
-    pub fn wrote_content(&mut self) {
-        self.wrote();
+    pub fn note_content(&mut self) {
+        self.note_write();
     }
 
     /// Order writes: everything that was written before is on disk before anything that is written
@@ -233,7 +243,7 @@ impl Durable {
         if self.unordered {
             // if this fails, everything stays noted as unordered
             self.dev.barrier()?;
-            self.is_ordered();
+            self.note_barrier();
         }
         Ok(())
     }
@@ -246,7 +256,7 @@ impl Durable {
         if self.unsynced {
             // a sync orders writes, too
             self.dev.sync()?;
-            self.is_ordered();
+            self.note_barrier();
             self.unsynced = false;
         }
         Ok(())
@@ -254,7 +264,9 @@ impl Durable {
 
     /// At the end of a flush, leave its unordered writes to the next barrier or sync.
     pub fn defer_sync(&mut self) {
-        self.left |= self.unordered;
+        // `within` keeps its value: the next flush may continue the same log in the same sector
+        // without a barrier. Any other write makes the barrier first.
+        self.barrier_owed |= self.unordered;
         self.unordered = false;
         self.commits_unordered = false;
     }

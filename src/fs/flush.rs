@@ -13,6 +13,11 @@
 //! | 6 | tails that drop removed directories |
 //! | 7 | the sync bit cleared |
 //!
+//! The sync bit and the pending move of phase 5 are parts of the global state (SPEC: `0x7ff`
+//! MOVESTATE). The thread is the list of all pairs: a soft tail leads to the next directory, and a
+//! hard tail to the next pair of the same one (SPEC: `0x6xx` TAIL). If a driver finds the sync bit,
+//! it looks for pairs without an entry in the thread before its first write, and drops them.
+//!
 //! What a crash could damage in another order:
 //!
 //! - Phase 1 comes before everything that names these blocks. Otherwise, a crash could keep the
@@ -185,8 +190,8 @@ impl Fs {
 
     /// One round; true if another is needed.
     fn round(&mut self) -> Result<bool, Fault> {
-        // this round relies on the commits of the round before, so a crash must not keep its writes
-        // without these commits
+        // A crash must not keep writes of this round and lose commits of the round before, because
+        // this round relies on them.
         if self.durable.has_unordered_commits() {
             self.barrier()?;
         }

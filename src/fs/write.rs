@@ -286,7 +286,7 @@ impl Fs {
             }
             i += n;
         }
-        self.durable.wrote_content();
+        self.durable.note_content();
 
         let valid = if end.0 == blocks { size } else { ctz::start(bs, end) as u32 };
         let list = Arc::new(list.finish());

@@ -22,7 +22,7 @@ pub enum Effect {
     /// It has no effect any more: a later tag has replaced it, or its entry was deleted, or it is
     /// the tag that ends a commit.
     Past,
-    /// It never had an effect: no valid CRC covers it.
+    /// It has no effect: no valid CRC covers it, or its commit is hidden behind a damaged one.
     Torn,
 }
 
@@ -68,7 +68,7 @@ pub struct ForwardReport {
     pub matches: bool,
 }
 
-/// One commit, or the tags after the last valid one.
+/// One commit, or the tags after the last commit that a driver reads.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommitReport {
     /// Its first byte in the block.
@@ -77,6 +77,9 @@ pub struct CommitReport {
     pub end: u32,
     /// Whether its CRC matches.
     pub valid: bool,
+    /// Whether it is behind a commit whose CRC does not match. No driver reads it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
     /// The CRC that is stored; `None` if there is no CRC tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crc_stored: Option<u32>,
@@ -135,7 +138,8 @@ pub struct HalfReport {
     /// Its revision count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
-    /// The commits; the last one may be torn.
+    /// The commits that a driver reads, then one whose CRC does not match, if there is one, and the
+    /// hidden ones behind it.
     pub commits: Vec<CommitReport>,
     /// The end of the last valid commit, in bytes from the start of the block.
     pub end: u32,
@@ -185,6 +189,7 @@ impl HalfReport {
         if !taken.open.is_empty() {
             half.commits.push(CommitReport::torn(&taken, bytes));
         }
+        half.commits.extend(taken.behind.iter().map(|commit| CommitReport::behind(commit, bytes)));
         half
     }
 
@@ -209,6 +214,7 @@ fn forget_zeros(taken: &mut Dissection, bytes: &[u8]) {
     let behind = bytes.get(taken.end as usize..).unwrap_or_default();
     if behind.get(..4).is_none_or(|word| word == [0; 4]) {
         taken.open.clear();
+        taken.behind.clear();
         taken.stop = Stop::Invalid;
         let written = behind.iter().rposition(|&b| b != 0).map_or(0, |at| at as u32 + 1);
         taken.erased_from = taken.end + written;
@@ -274,12 +280,24 @@ impl CommitReport {
             offset: commit.start,
             end: commit.end,
             valid: true,
+            hidden: false,
             crc_stored: Some(commit.stored),
             crc_computed: Some(commit.computed),
             padding: last.saturating_sub(4),
             fcrc: commit.forward.map(ForwardReport::from),
             tags,
         }
+    }
+
+    /// A commit that no driver reads, because it is behind a damaged one.
+    fn behind(commit: &Commit, bytes: &[u8]) -> Self {
+        let without_effect = |mut tag: TagReport| {
+            tag.effect = Effect::Torn;
+            tag
+        };
+        let report = Self::valid(commit, bytes, &mut std::iter::repeat(None));
+        let tags = report.tags.into_iter().map(without_effect).collect();
+        Self { valid: commit.is_valid(), hidden: true, tags, ..report }
     }
 
     /// The tags after the last valid commit.
@@ -295,6 +313,7 @@ impl CommitReport {
             offset: taken.end,
             end: taken.open.last().map_or(taken.end, behind),
             valid: false,
+            hidden: false,
             crc_stored,
             crc_computed,
             padding: 0,

@@ -90,7 +90,7 @@ fn history(half: &HalfReport, id: u16, ids_shift: bool, steps: &mut Vec<LogStep>
     let first = steps.len();
     let mut id = id;
     'commits: for (commit, report) in half.commits.iter().enumerate().rev() {
-        if !report.valid {
+        if !report.valid || report.hidden {
             continue;
         }
         for tag in report.tags.iter().rev() {

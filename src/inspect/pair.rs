@@ -165,8 +165,8 @@ fn tail_words(tail: Tail) -> String {
 impl PairReport {
     /// Add the content of the live half.
     fn hold_log(&mut self, log: &Log) {
-        if log.odd {
-            self.damage.push("it holds tags that no driver writes".to_owned());
+        if let Some(oddity) = log.oddity {
+            self.damage.push(format!("it holds {oddity}, which no driver writes"));
         }
         self.tail = log.tail.map(tail_words);
         self.delta = (!log.gdelta.is_zero()).then(|| gstate_words(log.gdelta));

@@ -361,8 +361,8 @@ impl Walk<'_> {
                 format!("one of its blocks, which may be newer, cannot be read: {}", e.source);
             self.problem(pair, message);
         }
-        if log.odd {
-            self.problem(pair, "holds tags that no driver writes");
+        if let Some(oddity) = log.oddity {
+            self.problem(pair, format!("holds {oddity}, which no driver writes"));
         }
         for (block, of) in pair.0.into_iter().zip([Use::Live(at), Use::Twin(at)]) {
             self.by_block.insert(block, at);

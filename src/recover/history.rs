@@ -86,6 +86,8 @@ pub struct Version {
     pub from: usize,
     /// The first later state that no longer had it.
     pub until: Option<usize>,
+    /// Whether its content or its name comes from a commit whose CRC does not match.
+    pub damaged: bool,
 }
 
 /// One of the blocks of a history.
@@ -149,6 +151,19 @@ impl History {
             (true, true) => Joint::One(Box::new(builder.finish())),
             (true, false) => Joint::Unclear,
             (false, _) => Joint::None,
+        }
+    }
+
+    /// Note that the commits with these numbers, from 0 on, in the last block are damaged.
+    pub fn mark_damaged(&mut self, commits: &[usize]) {
+        let first = self.halves.last().map_or(0, |half| half.first);
+        let mut damaged_names: HashMap<&[u8], bool> = HashMap::new();
+        // the versions are in the order in which they began
+        for version in &mut self.versions {
+            let begins_there =
+                version.from.checked_sub(first).is_some_and(|n| commits.contains(&n));
+            version.damaged =
+                begins_there | *damaged_names.entry(&version.name).or_insert(begins_there);
         }
     }
 
@@ -349,6 +364,7 @@ impl Builder {
                     attrs: attrs(),
                     from: self.history.states,
                     until: None,
+                    damaged: false,
                 });
             }
         }

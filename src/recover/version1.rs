@@ -141,7 +141,14 @@ fn history(halves: Vec<Half>, states: &[Block]) -> History {
         .into_iter()
         .map(|span| {
             let (name, content) = span.what;
-            Version { name, content, attrs: Vec::new(), from: span.from, until: span.until }
+            Version {
+                name,
+                content,
+                attrs: Vec::new(),
+                from: span.from,
+                until: span.until,
+                damaged: false,
+            }
         })
         .collect();
     history

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::history::{History, Joint};
 use super::version1;
 use crate::bd::{BlockDevice, Geometry};
+use crate::disk::dissect::reveal;
 use crate::disk::log::{Parsed, parse};
 use crate::disk::{Pair, Superblock, Tag, Tail, read_u32_le, rev_newer, tag};
 use crate::error::Result;
@@ -59,6 +60,8 @@ pub struct Timeline {
     pub full: bool,
     /// Whether its last state is known to be the last one of the pair.
     pub to_the_end: bool,
+    /// Whether it contains commits that no driver reads, because they are behind a damaged one.
+    pub hidden: bool,
 }
 
 /// Everything that is known about an image before lists are followed.
@@ -289,6 +292,51 @@ impl<'a> World<'a> {
         singles.retain(|t| !t.history.halves.iter().any(|half| used.contains(&half.block)));
         let singles = self.join(singles);
         self.timelines.extend(singles);
+        if self.dialect == Dialect::Littlefs {
+            let hidden: Vec<_> = self.timelines.iter().filter_map(|t| self.hidden(t)).collect();
+            // these commits may have used blocks that are free in the present filesystem
+            self.whole &= hidden.is_empty();
+            self.timelines.extend(hidden);
+        }
+    }
+
+    /// The history of the same pair with the commits that no driver reads, because they are behind
+    /// a damaged one.
+    fn hidden(&self, timeline: &Timeline) -> Option<Timeline> {
+        let halves = &timeline.history.halves;
+        let last = *halves.last()?;
+        let before = halves.len().checked_sub(2).and_then(|at| halves.get(at));
+        let revealed = |block| {
+            let mut bytes = self.read(block)?;
+            let damaged = reveal(&mut bytes);
+            (!damaged.is_empty()).then_some((bytes, damaged))
+        };
+        // if the first commit of the newer block is damaged, the history ends in the older block
+        let twin = timeline.pair.into_iter().flat_map(|pair| pair.0).find(|&block| {
+            let is_newer = self.words.get(block as usize).is_some_and(|&w| rev_newer(w, last.rev));
+            block != last.block && is_newer && self.look(block) == Look::Data
+        });
+        let (older, block, (bytes, numbers)) = match twin.and_then(|b| Some((b, revealed(b)?))) {
+            Some((block, found)) => (Some(last), block, found),
+            None => (before.copied(), last.block, revealed(last.block)?),
+        };
+        let joint = older.and_then(|older| {
+            let old = self.read(older.block)?;
+            Some(History::of_blocks((older.block, &old), (block, &bytes)))
+        });
+        let mut history = match joint {
+            Some(Joint::One(history)) => *history,
+            _ => History::of_block(block, &bytes)?,
+        };
+        history.mark_damaged(&numbers);
+        Some(Timeline {
+            history,
+            pair: timeline.pair,
+            live: false,
+            full: false,
+            to_the_end: false,
+            hidden: true,
+        })
     }
 
     /// Blocks of present files hold no metadata of this filesystem, even if they look like
@@ -335,6 +383,7 @@ impl<'a> World<'a> {
             live,
             full,
             to_the_end,
+            hidden: false,
         };
         let is_version1 = self.dialect == Dialect::V1;
         let Some(new) = self.read(newer) else { return Vec::new() };
@@ -368,7 +417,7 @@ impl<'a> World<'a> {
     fn of_block(&self, block: u32) -> Option<Timeline> {
         let history = self.history(block, &self.read(block)?)?;
         let to_the_end = self.dialect != Dialect::V1;
-        Some(Timeline { history, pair: None, live: false, full: false, to_the_end })
+        Some(Timeline { history, pair: None, live: false, full: false, to_the_end, hidden: false })
     }
 
     fn history(&self, block: u32, bytes: &[u8]) -> Option<History> {
@@ -411,6 +460,7 @@ impl<'a> World<'a> {
                         live: false,
                         full: false,
                         to_the_end: true,
+                        hidden: false,
                     });
                 }
             }

@@ -5,6 +5,7 @@
 mod common;
 
 mod cases;
+mod hidden;
 mod past;
 mod share;
 mod truth;

@@ -226,7 +226,7 @@ impl<'a> Model<'a> {
             superblock: Superblock::of(&f.log).is_some(),
             chain: false,
             unreadable: f.unreadable.is_some(),
-            odd: f.log.odd,
+            odd: f.log.oddity.is_some(),
             ids: f.log.entries.len(),
             unused: f.log.entries.iter().any(|e| e.name_type.is_none()),
             null_tail: f.log.tail.is_some_and(|t| t.hard && t.pair.is_null()),
