@@ -10,6 +10,7 @@ use crate::journal::JournalError;
 
 pub use crate::disk::Pair;
 use crate::disk::list::{Broken, List, Place};
+use crate::disk::log::LogFault;
 use crate::show::cause;
 
 /// The result of everything in this library that can fail.
@@ -222,6 +223,13 @@ pub struct Suspicion {
     pub why: String,
 }
 
+impl Corrupt {
+    /// The error for a pair in which nobody has found out what is wrong with its commits.
+    pub(crate) fn no_valid_commit(pair: Pair) -> Self {
+        Self::NoValidCommit { pair, faults: [None; 2] }
+    }
+}
+
 impl Suspicion {
     /// A suspicion about the whole image.
     pub(crate) fn of_image(why: impl fmt::Display) -> Self {
@@ -234,7 +242,12 @@ impl Suspicion {
 #[non_exhaustive]
 pub enum Corrupt {
     /// Neither block of the pair holds a valid commit (SPEC: Directories / Metadata pairs).
-    NoValidCommit(Pair),
+    NoValidCommit {
+        /// The pair.
+        pair: Pair,
+        /// What is wrong with the first commit of each of its blocks, as far as that is known.
+        faults: [Option<LogFault>; 2],
+    },
     /// The log of the pair does not end any more with the commit that was read or written last.
     LogChanged(Pair),
     /// A metadata pair names a block outside the image, or one block twice.
@@ -314,7 +327,14 @@ pub enum Corrupt {
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoValidCommit(p) => write!(f, "metadata pair {p} holds no valid commit"),
+            Self::NoValidCommit { pair, faults } => {
+                write!(f, "metadata pair {pair} holds no valid commit")?;
+                let known = || pair.0.iter().zip(faults).filter_map(|(b, why)| Some((b, (*why)?)));
+                for (number, (block, why)) in known().enumerate() {
+                    write!(f, "{} block {block:#x}: {why}", if number == 0 { ":" } else { ";" })?;
+                }
+                Ok(())
+            }
             Self::LogChanged(p) => write!(
                 f,
                 "the log of metadata pair {p} does not end with the commit that was read or \

@@ -180,7 +180,7 @@ pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     let Some(log) = logs.into_iter().next().filter(|log| log.commits > 0) else {
         return Err(match failed {
             Some(e) => Error::Io(e),
-            None => Corrupt::NoValidCommit(pair).into(),
+            None => Corrupt::no_valid_commit(pair).into(),
         });
     };
     let doubt = match failed {

@@ -56,7 +56,7 @@ impl Half {
         let mut limit = BLOCK_SIZE_MAX as usize;
         loop {
             let log = match log::parse(&bytes, limit) {
-                Parsed::Empty => return None,
+                Parsed::Empty(_) => return None,
                 Parsed::Log(log) => log,
                 Parsed::NeedMore => {
                     let had = bytes.len();
@@ -142,7 +142,7 @@ pub fn read_log(source: &dyn ReadAt, at: u64, block_size: u32) -> Option<Box<Log
         let limit = if bytes.len() < len { bytes.len() } else { block_size as usize };
         match log::parse(&bytes, limit) {
             Parsed::NeedMore => len = (len * 4).min(limit),
-            Parsed::Empty => return None,
+            Parsed::Empty(_) => return None,
             Parsed::Log(log) => return Some(log),
         }
     }

@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
             lost: HashSet::new(),
         };
         if root != Pair::SUPERBLOCK && !walk.meet(root) {
-            return Err(crate::error::Corrupt::NoValidCommit(root).into());
+            return Err(crate::error::Corrupt::no_valid_commit(root).into());
         }
         let mut at = 0;
         while at < walk.dirs.len() {

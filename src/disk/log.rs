@@ -45,6 +45,33 @@ pub struct Log<E = Vec<RawEntry>> {
     pub seed: u32,
 }
 
+/// Why a log ends: what is wrong with the commit that would come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFault {
+    /// The block ends before its revision or before a tag of the commit.
+    Full,
+    /// The next tag is not valid: nothing was written there, or something else than a log.
+    NoTag,
+    /// The data of a tag reaches beyond the block.
+    TagTooLong,
+    /// The CRC of the commit does not match its bytes.
+    WrongCrc,
+    /// It creates more entries than there are ids.
+    TooManyEntries,
+}
+
+impl fmt::Display for LogFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the block ends before the first commit does",
+            Self::NoTag => "it does not begin with a commit",
+            Self::TagTooLong => "a tag of the first commit reaches beyond the block",
+            Self::WrongCrc => "the CRC of the first commit does not match its bytes",
+            Self::TooManyEntries => "the first commit has too many entries",
+        })
+    }
+}
+
 /// Something in a valid commit that no driver writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oddity {
@@ -122,8 +149,8 @@ pub struct RawEntry {
 pub enum Parsed<L = Box<Log>> {
     /// The log continues beyond the given bytes: read more and parse again.
     NeedMore,
-    /// No commit is valid.
-    Empty,
+    /// No commit is valid, for this reason.
+    Empty(LogFault),
     /// At least one commit is valid.
     Log(L),
 }
@@ -146,7 +173,7 @@ pub fn parse_packed(bytes: &[u8], block_size: usize) -> Parsed<Log<Packed>> {
 pub fn parse_shared(bytes: Arc<[u8]>) -> Option<Log<Packed>> {
     match replay_ids(&bytes, bytes.len(), |_, _| ()) {
         Parsed::Log((log, ids)) => Some(log.map(|()| ids.pack(bytes))),
-        Parsed::Empty | Parsed::NeedMore => None,
+        Parsed::Empty(_) | Parsed::NeedMore => None,
     }
 }
 
@@ -254,7 +281,7 @@ impl Replay<'_> {
 pub fn replay(bytes: &[u8], block_size: usize, seen: impl FnMut(&Replay<'_>, Step<'_>)) -> Parsed {
     match replay_packed(bytes, block_size, seen) {
         Parsed::NeedMore => Parsed::NeedMore,
-        Parsed::Empty => Parsed::Empty,
+        Parsed::Empty(why) => Parsed::Empty(why),
         Parsed::Log(log) => Parsed::Log(Box::new(log.unpack())),
     }
 }
@@ -266,7 +293,7 @@ fn replay_packed(
 ) -> Parsed<Log<Packed>> {
     match replay_ids(bytes, block_size, seen) {
         Parsed::NeedMore => Parsed::NeedMore,
-        Parsed::Empty => Parsed::Empty,
+        Parsed::Empty(why) => Parsed::Empty(why),
         Parsed::Log((log, ids)) => {
             let end = bytes.len().min(widen(log.off));
             Parsed::Log(log.map(|()| ids.pack(bytes[..end].into())))
@@ -284,20 +311,20 @@ fn replay_ids(
     let bytes = &bytes[..bytes.len().min(size)];
     let block = Block { bytes, size };
     let Some(rev) = read_u32_le(bytes, 0) else {
-        return if block.is_partial() { Parsed::NeedMore } else { Parsed::Empty };
+        return if block.is_partial() { Parsed::NeedMore } else { Parsed::Empty(LogFault::Full) };
     };
     let log = Log { rev, seed: rev, etag: tag::FIRST, ..Log::default() };
     let mut now = Replay { bytes, log, ids: Ids::with_capacity(bytes.len() / 64) };
     let mut tags = Vec::with_capacity(bytes.len() / 32);
-    loop {
+    let end = loop {
         match block.read_commit(now.log.off, now.log.etag, &mut tags) {
             Next::NeedMore => return Parsed::NeedMore,
-            Next::End => break,
+            Next::End(why) => break why,
             // a tag cannot hold so many ids
             Next::Commit(c)
                 if c.creates > usize::from(tag::ID_NONE).saturating_sub(now.ids.len()) =>
             {
-                break;
+                break LogFault::TooManyEntries;
             }
             Next::Commit(commit) => {
                 now.apply_commit(&tags, commit.sum, &mut seen);
@@ -307,10 +334,10 @@ fn replay_ids(
                 seen(&now, Step::Commit);
             }
         }
-    }
+    };
     let Replay { log, ids, .. } = now;
     if log.off == 0 {
-        return Parsed::Empty;
+        return Parsed::Empty(end);
     }
     Parsed::Log((log, ids))
 }
@@ -327,8 +354,8 @@ struct Block<'a> {
 enum Next {
     /// The log continues beyond the given bytes.
     NeedMore,
-    /// No valid commit follows.
-    End,
+    /// No valid commit follows, for this reason.
+    End(LogFault),
     /// A valid commit follows.
     Commit(Commit),
 }
@@ -361,12 +388,15 @@ impl Block<'_> {
         loop {
             let data_at = off + 4;
             let Some(word) = read_u32_be(self.bytes, off) else {
-                return if self.is_partial() { Next::NeedMore } else { Next::End };
+                return if self.is_partial() { Next::NeedMore } else { Next::End(LogFault::Full) };
             };
             let t = Tag(word ^ ptag);
             let next = data_at + widen(t.size());
-            if !t.is_valid() || next > self.size {
-                return Next::End;
+            if !t.is_valid() {
+                return Next::End(LogFault::NoTag);
+            }
+            if next > self.size {
+                return Next::End(LogFault::TagTooLong);
             }
             if t.is_ccrc() {
                 return self.check_commit(widen(start), t, data_at, creates);
@@ -384,11 +414,15 @@ impl Block<'_> {
     fn check_commit(&self, start: usize, t: Tag, at: usize, creates: usize) -> Next {
         let Some(stored) = read_u32_le(self.bytes, at) else {
             let in_block = at.saturating_add(4) <= self.size;
-            return if self.is_partial() && in_block { Next::NeedMore } else { Next::End };
+            return if self.is_partial() && in_block {
+                Next::NeedMore
+            } else {
+                Next::End(LogFault::TagTooLong)
+            };
         };
         let sum = crc::crc(crc::SEED, &self.bytes[start..at]);
         if stored != sum {
-            return Next::End;
+            return Next::End(LogFault::WrongCrc);
         }
         let end = low32(at).saturating_add(t.size());
         let etag = t.0 ^ (u32::from(t.chunk() & 1) << 31);

@@ -84,7 +84,7 @@ impl Fs {
             (Kind::Dir, Data::Dir { dir: Some(dir), .. }, _) => Ok(Node::Dir(*dir)),
             (Kind::Dir, data, _) => {
                 let why = match data {
-                    Data::Dir { pair, .. } => Corrupt::NoValidCommit(*pair),
+                    Data::Dir { pair, .. } => Corrupt::no_valid_commit(*pair),
                     _ => bad_struct(),
                 };
                 let name = e.name.to_box();

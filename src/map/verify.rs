@@ -219,7 +219,7 @@ impl Work<'_> {
         });
         let blocks: Vec<BlockDifference> = differs.or(newer).into_iter().collect();
         let here = Held::of(self.dialect, self.image, seen.pair);
-        let here = here.ok_or(Corrupt::NoValidCommit(seen.pair))?;
+        let here = here.ok_or(Corrupt::no_valid_commit(seen.pair))?;
         let dir = match seen.dir {
             Some(dir) => self.survey.path_bytes(dir),
             None => b"/".to_vec(),

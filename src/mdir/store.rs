@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::LogEnd;
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::commit::Commit;
-use crate::disk::log::{self, Log, Packed, Parsed};
+use crate::disk::log::{self, Log, LogFault, Packed, Parsed};
 use crate::disk::num::widen;
 use crate::disk::{Pair, Superblock, read_u32_le, rev_newer};
 use crate::error::{Corrupt, Error, IoError, IoOp, Result};
@@ -76,15 +76,15 @@ pub fn read(dev: &dyn BlockDevice, block: u32, off: u32, bytes: &mut [u8]) -> Io
 /// # Errors
 /// Those of the device.
 pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
-    Ok(read_packed(dev, block)?.map(Log::unpack))
+    Ok(read_packed(dev, block)?.ok().map(Log::unpack))
 }
 
 /// Like [`read_log`], for callers that may not need the entries.
-fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
+fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Result<Log<Packed>, LogFault>> {
     let mut bytes = vec![0; FIRST_READ.min(block_size(dev))];
     read(dev, block, 0, &mut bytes)?;
     let log = parse_log(dev, block, bytes)?;
-    if log.is_none() {
+    if log.is_err() {
         // if the end of a truncated image is in this block, a commit may be missing
         let end = dev.geometry().block_size.saturating_sub(1);
         dev.read(block, end, &mut [0])
@@ -115,13 +115,13 @@ fn parse_log(
     dev: &dyn BlockDevice,
     block: u32,
     mut bytes: Vec<u8>,
-) -> IoResult<Option<Log<Packed>>> {
+) -> IoResult<Result<Log<Packed>, LogFault>> {
     let block_size = block_size(dev);
     loop {
         match log::parse_packed(&bytes, block_size) {
             Parsed::NeedMore => bytes.resize(bytes.len().saturating_mul(4).min(block_size), 0),
-            Parsed::Empty => return Ok(None),
-            Parsed::Log(log) => return Ok(Some(log)),
+            Parsed::Empty(why) => return Ok(Err(why)),
+            Parsed::Log(log) => return Ok(Ok(log)),
         }
         read(dev, block, 0, &mut bytes)?;
     }
@@ -160,10 +160,11 @@ pub fn fetch_packed(
     {
         (first, second) = (b, a);
     }
+    let mut faults = [None; 2];
     for (block, other, twin_valid) in [(first, second, true), (second, first, false)] {
         match read_packed(dev, block) {
-            Ok(None) => {}
-            Ok(Some(log)) => {
+            Ok(Err(why)) => faults[usize::from(block == b)] = Some(why),
+            Ok(Ok(log)) => {
                 let pair = Pair([block, other]);
                 return Ok(Fetched { pair, log, twin_valid, unreadable: failed });
             }
@@ -172,7 +173,7 @@ pub fn fetch_packed(
     }
     Err(match failed {
         Some(e) => Error::Io(e),
-        None => Error::Corrupt(Corrupt::NoValidCommit(pair)),
+        None => Error::Corrupt(Corrupt::NoValidCommit { pair, faults }),
     })
 }
 
@@ -239,7 +240,7 @@ fn fetch_at_once(
     let (pair, bytes) = if newer { (Pair([b, a]), of_b) } else { (pair, of_a) };
     match log::parse_packed(bytes, block_size) {
         Parsed::Log(log) => Some(Fetched { pair, log, twin_valid: true, unreadable: None }),
-        Parsed::Empty | Parsed::NeedMore => None,
+        Parsed::Empty(_) | Parsed::NeedMore => None,
     }
 }
 
@@ -380,5 +381,30 @@ mod tests {
         dev.prog(1, second.off - 20, &[!byte[0]]).expect("prog");
         assert!(changed(second));
         assert_eq!(names(first).expect("not touched"), [b"one"]);
+    }
+
+    #[test]
+    fn the_error_says_what_is_wrong_with_each_block() {
+        let dev = RamDevice::new(Geometry::new(512, 4).expect("geometry"));
+        append(&dev, None, 0, b"name");
+        let fault = || fetch(&dev, PAIR).err().expect("no valid commit").to_string();
+        let words = "damaged image: metadata pair {0x1, 0x0} holds no valid commit: block 0x1: ";
+        let erased = "; block 0x0: it does not begin with a commit";
+        let mut first = [0; 24];
+        dev.read(1, 0, &mut first).expect("read");
+        let cases = [
+            // a byte of the name
+            (8, 0x01, "the CRC of the first commit does not match its bytes"),
+            // the bit of the first tag that says whether it is valid
+            (4, 0x80, "it does not begin with a commit"),
+            // a high bit of its length
+            (6, 0x02, "a tag of the first commit reaches beyond the block"),
+        ];
+        for (at, bit, why) in cases {
+            let mut bytes = first;
+            bytes[at] ^= bit;
+            dev.prog(1, 0, &bytes).expect("prog");
+            assert_eq!(fault(), format!("{words}{why}{erased}"));
+        }
     }
 }

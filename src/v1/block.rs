@@ -136,7 +136,7 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Block> {
     let Some((rev, bytes)) = newest else {
         return Err(match failed {
             Some(e) => Error::Io(e),
-            None => Corrupt::NoValidCommit(pair).into(),
+            None => Corrupt::no_valid_commit(pair).into(),
         });
     };
     // A write begins with the revision, so a torn block has the next one. Any other invalid block

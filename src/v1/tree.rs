@@ -81,7 +81,7 @@ pub fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Volume> {
 /// The first pair of the root, which the superblock names.
 fn root(dev: &dyn BlockDevice) -> Result<Pair> {
     let superblock = block::fetch(dev, Pair::SUPERBLOCK)?;
-    let entry = superblock.entries.first().ok_or(Corrupt::NoValidCommit(Pair::SUPERBLOCK))?;
+    let entry = superblock.entries.first().ok_or(Corrupt::no_valid_commit(Pair::SUPERBLOCK))?;
     Ok(Pair(entry.words()))
 }
 
