@@ -56,6 +56,9 @@ pub enum Error {
     ReadOnly,
     /// An argument makes no sense; the text says which.
     Invalid(&'static str),
+    /// This library does not work as it should: that is a bug, and not the caller's fault. The text
+    /// says what happened.
+    Internal(&'static str),
     /// The device failed.
     Io(IoError),
     /// The image breaks a rule of the format. The value says which rule, and where.
@@ -504,6 +507,7 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("the file was closed"),
             Self::ReadOnly => f.write_str("read-only filesystem"),
             Self::Invalid(what) => write!(f, "invalid argument: {what}"),
+            Self::Internal(what) => write!(f, "internal error: {what}; please report this"),
             Self::Io(e) => {
                 let (why, hint) = (cause(&e.source), e.hint());
                 match e.block {
@@ -563,7 +567,7 @@ impl From<Error> for io::Error {
             Error::Io(e) => e.source.kind(),
             Error::Corrupt(_) => Kind::InvalidData,
             Error::Unsupported(_) => Kind::Unsupported,
-            Error::Image(_) | Error::Journal(_) => Kind::Other,
+            Error::Internal(_) | Error::Image(_) | Error::Journal(_) => Kind::Other,
         };
         Self::new(kind, e)
     }

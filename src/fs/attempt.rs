@@ -60,7 +60,7 @@ impl Fs {
                 Attempt::FlushFirst => self.flush()?,
             }
         }
-        Err(Error::Invalid("an operation asks for flushes without end"))
+        Err(Error::Internal("an operation asks for flushes again and again"))
     }
 
     /// Like [`Fs::attempt`], for an operation that never requests a flush.

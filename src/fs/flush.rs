@@ -185,7 +185,7 @@ impl Fs {
                 Err(Fault::Failed(e)) => return Err(e),
             }
         }
-        Err(self.fatal(Error::Invalid("flush does not come to an end")))
+        Err(self.fatal(Error::Internal("a flush does not come to an end")))
     }
 
     /// One round; true if another is needed.
@@ -543,7 +543,7 @@ impl Fs {
                 }
             }
         }
-        Err(self.fatal(Error::Invalid("recovery does not come to an end")))
+        Err(self.fatal(Error::Internal("the recovery of an image does not come to an end")))
     }
 
     fn try_recover(&mut self) -> Result<(), Fault> {

@@ -186,7 +186,7 @@ impl Fs {
         let leaving = entries.find(|e| e.role == Role::Leaving(m)).and_then(|e| e.did);
         let id = leaving
             .filter(|id| usize::from(*id) < COUNT_MAX)
-            .ok_or(Error::Invalid("a move lost its source"))?;
+            .ok_or(Error::Internal("the source of an unfinished move is not known any more"))?;
         Ok(self.durable.gstate().with_move(Some((self.pair(source).blocks, id))))
     }
 

@@ -39,9 +39,11 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::Closed => Errno::EBADF,
         Error::ReadOnly => Errno::EROFS,
         // EUCLEAN would be more exact, but programs know EIO, and the log has the details
-        Error::Corrupt(_) | Error::Unsupported(_) | Error::Image(_) | Error::Journal(_) => {
-            return (log::Level::Error, Errno::EIO);
-        }
+        Error::Corrupt(_)
+        | Error::Unsupported(_)
+        | Error::Internal(_)
+        | Error::Image(_)
+        | Error::Journal(_) => return (log::Level::Error, Errno::EIO),
         Error::Io(io) => {
             // A full host disk gets its own errno; everything else is a failing device. EFBIG
             // concerns the image file, not the file in the image, so the program gets ENOSPC.

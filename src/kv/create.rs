@@ -72,10 +72,14 @@ impl Fresh {
     /// If a failed batch has left the image broken, so that it can never get its name, or if the
     /// file cannot be synced.
     pub fn sync(&self) -> Result<()> {
-        if self.is_broken {
-            return Err(CoreError::Invalid("a batch has failed and cannot be undone").into());
-        }
         let failed = |source| CoreError::from(IoError { op: IoOp::Sync, block: None, source });
+        if self.is_broken {
+            return Err(failed(io::Error::other(
+                "a batch has failed and cannot be undone, so the new store is incomplete; make it \
+                 again",
+            ))
+            .into());
+        }
         Ok(self.file.sync_all().map_err(failed)?)
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
             apply(editor, &model, done)?;
         } else if std::mem::replace(&mut is_settled, true) {
             // settling it again would delete another entry
-            return Err(Error::Invalid("the global state cannot be cleared"));
+            return Err(Error::Internal("the repair cannot clear the global state"));
         } else {
             settle(editor, &model)?;
             let message = "an interrupted operation was finished".to_owned();
@@ -42,7 +42,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
             done.push(Repair::new(code, "global state", message));
         }
     }
-    Err(Error::Invalid("some directories are damaged in a way that cannot be repaired"))
+    Err(Error::Internal("the repair of the directories does not come to an end"))
 }
 
 /// Do what the global state asks for, and clear it. This comes first, because the global state
