@@ -492,11 +492,18 @@ impl fmt::Display for Error {
                 f.write_str("file name too long for this image: 'littlefs info' shows its limits")
             }
             Self::PathTooLong => f.write_str("the path is longer than 4096 bytes"),
-            Self::InvalidName => f.write_str("invalid file name"),
+            Self::InvalidName => f.write_str(
+                "invalid file name: a name must not be empty, '.' or '..', and must not contain '/' \
+                 or NUL; give another path, or if the image contains this name, 'littlefs check \
+                 --repair' changes it",
+            ),
             Self::NoSpace => {
                 f.write_str("no space left in the image: 'littlefs info' shows how much is free")
             }
-            Self::MapUnfinished => f.write_str("the free blocks are not known yet"),
+            Self::MapUnfinished => f.write_str(
+                "the free blocks are not known yet, because the image is still being searched for \
+                 them; try again a little later",
+            ),
             Self::FileTooLarge => {
                 f.write_str("file too large for this image: 'littlefs info' shows its limits")
             }

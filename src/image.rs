@@ -36,7 +36,7 @@ pub(crate) use error::WRITE_PROTECTED;
 pub(crate) use error::of_wrapped;
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};
-pub(crate) use holder::{LockError, lock};
+pub(crate) use holder::{InUse, LockError, lock};
 pub use locate::{Located, at_block_size, at_root, locate, wipe};
 pub use place::{Place, space_of};
 pub use wrapping::{Contents, TakenOut, cut_short, put_back, scan, take_out, wrap_up};

@@ -25,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::bd::{BlockDevice, Geometry, IoResult, byte_offset, check_range};
 use crate::error::{IoError, IoOp};
 
-pub use error::Reason;
+pub use error::{NAME_RULE, Reason};
 pub use file::JournalFile;
 pub use history::{At, Fate, History, Savepoint, Transaction};
 

@@ -191,7 +191,7 @@ pub struct Volume {
 /// A device that can give names to its states.
 pub trait Savepoints: Send + Sync {
     /// Whether a savepoint has this name.
-    fn exists(&self, name: &str) -> bool;
+    fn exists(&self, name: &[u8]) -> bool;
 
     /// The name of the last savepoint, if there is one.
     fn last(&self) -> Option<String>;
@@ -200,7 +200,7 @@ pub trait Savepoints: Send + Sync {
     ///
     /// # Errors
     /// When a savepoint cannot have this name, or the name cannot be stored.
-    fn save(&self, name: &str) -> VfsResult<()>;
+    fn save(&self, name: &[u8]) -> VfsResult<()>;
 }
 
 impl Volume {

@@ -63,12 +63,7 @@ impl Reader for Pairs<'_> {
 fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
     match doubt {
         None => {}
-        Some(Doubt::Torn) => walk.note(
-            "pair-half-dead",
-            pair,
-            "the newer block was not written to its end; the older one is used, so later changes \
-             may be lost",
-        ),
+        Some(Doubt::Torn) => walk.note_torn(pair),
         Some(Doubt::Cut) => {
             let of = walk.dir_path(dir);
             walk.suspect(
@@ -78,10 +73,7 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
                 format_args!("its last commit is damaged: its changes in {of} are lost"),
             );
         }
-        Some(Doubt::Unreadable(e)) => {
-            let e = format!("{} failed: {}: it may be newer", e.op, e.source);
-            walk.suspect(dir, "pair-unreadable", pair, e);
-        }
+        Some(Doubt::Unreadable(e)) => walk.suspect_unreadable(dir, pair, e),
     }
 }
 

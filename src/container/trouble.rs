@@ -93,9 +93,15 @@ impl fmt::Display for Trouble {
                 "its content is larger than {limit} bytes; give a larger --unpack-limit (-o \
                  unpack_limit=)"
             ),
-            Self::TooManyPieces => f.write_str("its content is in too many pieces"),
+            Self::TooManyPieces => f.write_str(
+                "its content is in too many pieces, so it is probably damaged; make the file again, \
+                 or use a raw image",
+            ),
             Self::Empty => f.write_str("it has no content"),
-            Self::TooDeep => f.write_str("too many formats are nested in it"),
+            Self::TooDeep => f.write_str(
+                "too many formats are nested in it; unpack the outer ones first, with programs like \
+                 gunzip",
+            ),
             Self::Memory { limit } => write!(
                 f,
                 "unpacking it needs more than {} MiB of memory; unpack it into a file first",

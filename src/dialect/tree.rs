@@ -6,7 +6,8 @@ use std::fmt::Display;
 use super::Lists;
 use crate::check::{Recorder, Severity, show_path};
 use crate::disk::{Pair, name};
-use crate::error::{Error, Suspicion};
+use crate::error::{Error, IoError, Suspicion};
+use crate::show;
 
 /// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,6 +232,21 @@ impl<'a> Walk<'a> {
     /// Add a note to the report.
     pub fn note(&mut self, code: &'static str, place: impl Display, message: impl Display) {
         self.recorder.add(Severity::Note, code, place, message);
+    }
+
+    /// Note that the newer block of `pair` is not whole, so that the older one is used.
+    pub fn note_torn(&mut self, pair: Pair) {
+        let what = "the newer block was not written to its end; the older one is used, so later \
+                    changes may be lost";
+        self.note("pair-half-dead", pair, what);
+    }
+
+    /// Add an error to the report because one block of `pair`, which belongs to directory `dir`,
+    /// cannot be read, so that the other one is used.
+    pub fn suspect_unreadable(&mut self, dir: usize, pair: Pair, e: &IoError) {
+        let why = show::cause(&e.source);
+        let what = format!("one block cannot be read ({why}), and it may be the newer one");
+        self.suspect(dir, "pair-unreadable", pair, what);
     }
 
     /// The path of directory `dir`, in a form for people.

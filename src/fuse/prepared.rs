@@ -17,7 +17,7 @@ use crate::image::{self, Opened, Source};
 use crate::journal::{self, Attached, Named};
 use crate::show::Show;
 use crate::sys;
-use crate::transactions::{JournalDevice, Reason};
+use crate::transactions::{JournalDevice, NAME_RULE, Reason};
 use crate::vfs::{Filesystem, Savepoints, Stored, VfsError, VfsResult, Volume, VolumeOptions};
 
 /// The image and the journal to mount, which have been found already, so that each path is resolved
@@ -122,17 +122,19 @@ impl Prepared {
 }
 
 impl Savepoints for JournalDevice {
-    fn exists(&self, name: &str) -> bool {
-        self.savepoint(name).is_some()
+    fn exists(&self, name: &[u8]) -> bool {
+        str::from_utf8(name).is_ok_and(|name| self.savepoint(name).is_some())
     }
 
     fn last(&self) -> Option<String> {
         self.last_savepoint()
     }
 
-    fn save(&self, name: &str) -> VfsResult<()> {
+    fn save(&self, name: &[u8]) -> VfsResult<()> {
+        let bad_name = Error::Invalid(NAME_RULE);
+        let Ok(name) = str::from_utf8(name) else { return Err(bad_name.into()) };
         Self::save(self, name).map_err(|reason| match reason {
-            Reason::BadName(_) => Error::Invalid("a savepoint's name").into(),
+            Reason::BadName(_) => bad_name.into(),
             Reason::Io(source) => Error::Io(IoError { op: IoOp::Sync, block: None, source }).into(),
             _ => VfsError::NotPermitted,
         })

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Dialect, Holder};
+use super::{Dialect, Holder, InUse};
 use crate::bd::Geometry;
 use crate::container::{Doubt, Found, Kind, Label, Trouble};
 use crate::disk::Superblock;
@@ -177,14 +177,59 @@ impl fmt::Display for OpenError {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoDirectory
+            | Self::NotFound
+            | Self::PermissionDenied
+            | Self::Directory
+            | Self::NotFileOrDevice
+            | Self::Empty
+            | Self::TooShort { .. }
+            | Self::InUse(_)
+            | Self::Io(_) => self.fmt_of_file(f),
+            Self::OffsetBeyondEnd { .. }
+            | Self::NotLittlefs { .. }
+            | Self::OtherContent(_)
+            | Self::SeveralPartitions(..)
+            | Self::NoPartition { .. }
+            | Self::Elsewhere(_)
+            | Self::Doubtful(_) => self.fmt_of_place(f),
+            Self::NotWrapped
+            | Self::NoPattern
+            | Self::Wrapped(_)
+            | Self::SeveralStretches(_)
+            | Self::NothingAt(_)
+            | Self::Unreadable(..)
+            | Self::Encrypted(_)
+            | Self::Incomplete(_)
+            | Self::InIncomplete(..) => self.fmt_of_container(f),
+            Self::NotSearched
+            | Self::Version1
+            | Self::Chamelon
+            | Self::NotVersion1(_)
+            | Self::UnknownVersion(_)
+            | Self::WrongBlockSize { .. }
+            | Self::WrongBlockCount { .. } => self.fmt_of_format(f),
+            Self::SuperblocksDamaged
+            | Self::Geometry(_)
+            | Self::Truncated { .. }
+            | Self::DialectDamaged(..) => self.fmt_of_damage(f),
+        }
+    }
+}
+
+/// The words of each reason, in groups.
+impl Reason {
+    /// What is wrong with the file or device itself.
+    fn fmt_of_file(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NoDirectory => f.write_str("the directory does not exist"),
             Self::NotFound => f.write_str(
                 "no such file; correct the path, or make a new image with 'littlefs mkfs --size 1M \
                  FILE'",
             ),
             Self::PermissionDenied => f.write_str(
-                "permission denied; you need the right to read it, and to change it, also the \
-                 right to write to it (a mount with -o ro only reads)",
+                "permission denied: reading needs the read permission, and changing it also needs \
+                 the write permission; '-o ro' mounts with the read permission alone",
             ),
             Self::Directory => f.write_str(
                 "is a directory, not an image; give the image first (for a mount, the mountpoint \
@@ -197,6 +242,34 @@ impl fmt::Display for Reason {
                 "not a littlefs image: the file is empty; read it from the device again, or make a \
                  new image with 'littlefs mkfs --size 1M FILE'",
             ),
+            Self::TooShort { size, wanted } => write!(
+                f,
+                "has {}, but the content that it is to replace has {}, so old content would be \
+                 left at the end; use an image of that size, as 'littlefs unwrap' makes it, or \
+                 give its place with --base",
+                show::bytes(*size),
+                show::bytes(*wanted)
+            ),
+            Self::InUse(holder) => write!(
+                f,
+                "{}; several can use an image at a time only if all of them just read it (mounts \
+                 with -o ro)",
+                InUse(holder.as_ref())
+            ),
+            Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(
+                f,
+                "{}; copy what can still be read into a file (for example with ddrescue), and \
+                 use that file",
+                show::cause(e)
+            ),
+            Self::Io(e) => f.write_str(&show::cause(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the place where the filesystem should start is not right, or not certain.
+    fn fmt_of_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::OffsetBeyondEnd { offset, size } => write!(
                 f,
                 "offset={offset} is not inside the file, which has {size} bytes; correct it, or \
@@ -210,57 +283,6 @@ impl fmt::Display for Reason {
                  mount; if its superblocks are lost, 'littlefs recover --block-size BYTES' searches \
                  for its files without them",
                 show::bytes(*searched)
-            ),
-            Self::NotWrapped => f.write_str(
-                "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
-                 (--page gives the page size): there is nothing to unwrap",
-            ),
-            Self::NoPattern => f.write_str(
-                "is not a UF2, hex or DFU file, whose format and addresses the new file could get; \
-                 give such a file, or choose the format with --format",
-            ),
-            Self::TooShort { size, wanted } => write!(
-                f,
-                "has {}, but the content that it is to replace has {}, so old content would be \
-                 left at the end; use an image of that size, as 'littlefs unwrap' makes it, or \
-                 give its place with --base",
-                show::bytes(*size),
-                show::bytes(*wanted)
-            ),
-            Self::NotSearched => f.write_str(
-                "written by chamelon: images of this dialect cannot be searched for deleted files; \
-                 'littlefs extract' copies what is there",
-            ),
-            Self::Version1 | Self::Chamelon => f.write_str(&self.about(&"IMAGE")),
-            Self::Wrapped(_) => f.write_str(&self.about(&"FILE")),
-            Self::NotVersion1(version) => write!(
-                f,
-                "a littlefs of version {} and not of version 1; leave out the option that \
-                 requires version 1",
-                DiskVersion(*version)
-            ),
-            Self::SeveralStretches(all) => {
-                f.write_str(
-                    "holds bytes at addresses that are far apart; choose the place to begin at \
-                     with",
-                )?;
-                for (i, (address, len)) in all.iter().take(NAMED_MAX).enumerate() {
-                    let or = if i == 0 { "" } else { " or" };
-                    write!(f, "{or} --base {address:#x} ({})", show::bytes(*len))?;
-                }
-                Ok(())
-            }
-            Self::NothingAt(address) => write!(f, "holds nothing at address {address:#x}"),
-            Self::Unreadable(kind, trouble @ (Trouble::Io(_) | Trouble::OnlyNamed(_))) => {
-                write!(f, "a file in the format {kind}: {trouble}")
-            }
-            Self::Unreadable(kind, trouble) => {
-                write!(f, "a file in the format {kind}, but {trouble}")
-            }
-            Self::Encrypted(label) => write!(
-                f,
-                "partition {label} is marked as encrypted, so no filesystem can be found in it; \
-                 let the device read its own flash, because that decrypts the content"
             ),
             Self::OtherContent(label) => write!(
                 f,
@@ -296,6 +318,74 @@ impl fmt::Display for Reason {
                     _ => write!(f, "; 'littlefs scan FILE' lists {count} filesystems"),
                 }
             }
+            Self::Elsewhere(found) => elsewhere(f, found),
+            Self::Doubtful(doubt) => {
+                write!(f, "{doubt}; so it cannot be written; {}", doubt.remedy())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wrong with the container around the image.
+    fn fmt_of_container(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotWrapped => f.write_str(
+                "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
+                 (--page gives the page size): there is nothing to unwrap",
+            ),
+            Self::NoPattern => f.write_str(
+                "is not a UF2, hex or DFU file, so the new file cannot take its format and \
+                 addresses from it; give such a file, or choose the format with --format",
+            ),
+            Self::Wrapped(_) => f.write_str(&self.about(&"FILE")),
+            Self::SeveralStretches(all) => {
+                f.write_str("holds bytes at addresses that are far apart; choose where to begin:")?;
+                for (i, (address, len)) in all.iter().take(NAMED_MAX).enumerate() {
+                    let or = if i == 0 { "" } else { " or" };
+                    write!(f, "{or} --base {address:#x} ({})", show::bytes(*len))?;
+                }
+                Ok(())
+            }
+            Self::NothingAt(address) => write!(
+                f,
+                "holds nothing at address {address:#x}; leave out --base, or give an address that \
+                 it has ('littlefs scan' shows the first one)"
+            ),
+            Self::Unreadable(kind, trouble @ (Trouble::Io(_) | Trouble::OnlyNamed(_))) => {
+                write!(f, "a file in the format {kind}: {trouble}")
+            }
+            Self::Unreadable(kind, trouble) => {
+                write!(f, "a file in the format {kind}, but {trouble}")
+            }
+            Self::Encrypted(label) => write!(
+                f,
+                "partition {label} is marked as encrypted, so no filesystem can be found in it; \
+                 let the device read its own flash, because that decrypts the content"
+            ),
+            Self::Incomplete(what) => write!(
+                f,
+                "{what}; make it again, or read it from the device again; 'littlefs scan' shows what \
+                 it holds"
+            ),
+            Self::InIncomplete(what, reason) => write!(f, "{what}; {reason}"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a filesystem of this format cannot be used, or not with these options.
+    fn fmt_of_format(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSearched => f.write_str(
+                "written by chamelon: images of this dialect cannot be searched for deleted files; \
+                 'littlefs extract' copies what is there",
+            ),
+            Self::Version1 | Self::Chamelon => f.write_str(&self.about(&"IMAGE")),
+            Self::NotVersion1(version) => write!(
+                f,
+                "a littlefs of version {} and not of version 1; leave out the option that \
+                 requires version 1",
+                DiskVersion(*version)
+            ),
             Self::UnknownVersion(v) => {
                 let newer = *v > VERSION_2_1;
                 write!(
@@ -313,15 +403,6 @@ impl fmt::Display for Reason {
                     }
                 )
             }
-            Self::Elsewhere(found) => elsewhere(f, found),
-            Self::Doubtful(doubt) => {
-                write!(f, "{doubt}; so it cannot be written; {}", doubt.remedy())
-            }
-            Self::SuperblocksDamaged => f.write_str(
-                "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but there \
-                 is no valid commit in block 0 or block 1; read the image from the device again, \
-                 or bring back what is left of its files with 'littlefs recover'",
-            ),
             Self::WrongBlockSize { given, found } => write!(
                 f,
                 "block size {given} is wrong: the image says {found}; leave out the block size to \
@@ -331,6 +412,18 @@ impl fmt::Display for Reason {
                 f,
                 "block count {given} is wrong: the image says {found}; leave out the block count \
                  to use that"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is damaged in the filesystem.
+    fn fmt_of_damage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SuperblocksDamaged => f.write_str(
+                "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but there \
+                 is no valid commit in block 0 or block 1; read the image from the device again, \
+                 or bring back what is left of its files with 'littlefs recover'",
             ),
             Self::Geometry(e) => {
                 write!(f, "the image has an {e}; read it from the device again")
@@ -344,12 +437,6 @@ impl fmt::Display for Reason {
                 geometry.block_size,
                 show::bytes(*missing)
             ),
-            Self::InIncomplete(what, reason) => write!(f, "{what}; {reason}"),
-            Self::Incomplete(what) => write!(
-                f,
-                "{what}; make it again, or read it from the device again; 'littlefs scan' shows what \
-                 it holds"
-            ),
             Self::DialectDamaged(Dialect::Chamelon, e) => {
                 write!(f, "an image of chamelon: {e}; read the image from the device again")
             }
@@ -358,25 +445,7 @@ impl fmt::Display for Reason {
                 "a littlefs of version 1: {e}; 'littlefs recover' brings back what is left of its \
                  files"
             ),
-            Self::InUse(holder) => {
-                f.write_str("in use by ")?;
-                match holder {
-                    Some(holder) => holder.fmt(f)?,
-                    None => f.write_str("another mount or tool")?,
-                }
-                f.write_str(
-                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and \
-                     otherwise wait until it ends; several can use an image at a time only if all \
-                     of them just read it (mounts with -o ro)",
-                )
-            }
-            Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(
-                f,
-                "{}; copy what can still be read into a file (for example with ddrescue), and \
-                 use that file",
-                show::cause(e)
-            ),
-            Self::Io(e) => f.write_str(&show::cause(e)),
+            _ => Ok(()),
         }
     }
 }

@@ -66,6 +66,23 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Says that a process, which is named if it is known, uses a file, and what to do about it.
+pub(crate) struct InUse<'a>(pub Option<&'a Holder>);
+
+impl fmt::Display for InUse<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("in use by ")?;
+        match self.0 {
+            Some(holder) => holder.fmt(f)?,
+            None => f.write_str("another mount or tool")?,
+        }
+        f.write_str(
+            "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and otherwise wait \
+             until it ends",
+        )
+    }
+}
+
 /// The process that holds a flock(2) on the file, if it can be found. It cannot be found if it is
 /// in another container, or if the filesystem reports another device number than the kernel uses
 /// for locks.

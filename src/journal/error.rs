@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::named::Unfit;
-use crate::image::{self, Holder, OpenError};
+use crate::image::{self, Holder, InUse, OpenError};
 use crate::show::Show;
 use crate::transactions::Reason;
 
@@ -57,17 +57,7 @@ impl fmt::Display for JournalError {
             Why::Journal(reason) => reason.fmt(f),
             Why::Unfit(unfit) => unfit.fmt(f),
             Why::Image(reason) => f.write_str(&reason.about(&path)),
-            Why::InUse(holder) => {
-                f.write_str("in use by ")?;
-                match holder {
-                    Some(holder) => holder.fmt(f)?,
-                    None => f.write_str("another mount or tool")?,
-                }
-                f.write_str(
-                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and \
-                     otherwise wait until it ends",
-                )
-            }
+            Why::InUse(holder) => InUse(holder.as_ref()).fmt(f),
             Why::IsImage => f.write_str(
                 "is the image itself, and cannot be its journal at the same time; give the journal \
                  another name",

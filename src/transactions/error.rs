@@ -7,6 +7,11 @@ use crate::bd::Geometry;
 use crate::error::Error;
 use crate::show::cause;
 
+/// What the name of a savepoint must be like, as a sentence.
+pub const NAME_RULE: &str = "the name of a savepoint must be text of 1 to 255 bytes, must not be a \
+    number or begin with '-', and must not contain spaces, commas or control characters";
+const _: () = assert!(super::format::NAME_MAX == 255, "NAME_RULE says another number");
+
 /// One variant for each way a journal can be unusable.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -119,13 +124,7 @@ impl fmt::Display for Reason {
                 "there is no savepoint '{name}', or its state is gone; 'littlefs journal log' \
                  lists the savepoints"
             ),
-            Self::BadName(name) => write!(
-                f,
-                "'{name}' cannot be the name of a savepoint: it must have 1 to {} bytes, must not \
-                 be a number or begin with '-', and must not contain spaces, commas or control \
-                 characters",
-                super::format::NAME_MAX
-            ),
+            Self::BadName(name) => write!(f, "'{name}' is not possible: {NAME_RULE}"),
             Self::Poisoned => f.write_str(
                 "writing the journal failed, so it is not known what is on disk: unmount, and \
                  mount again",

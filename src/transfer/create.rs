@@ -164,27 +164,7 @@ impl fmt::Display for Failure {
             Self::Unreadable(path, e) => {
                 write!(f, "{}: cannot be read: {}", show(path), crate::show::cause(e))
             }
-            Self::NoSpace { geometry: g, needed } => {
-                write!(
-                    f,
-                    "the content does not fit into {} blocks of {} bytes",
-                    g.block_count, g.block_size
-                )?;
-                match needed {
-                    Some(needed) => {
-                        let more = u64::from(needed.saturating_sub(g.block_count));
-                        let size = u64::from(*needed) * u64::from(g.block_size);
-                        write!(
-                            f,
-                            ": it needs {needed}, which is {} ({} bytes) more; use --size {size}, \
-                             or --size min",
-                            show::count(more, "block", "blocks"),
-                            more * u64::from(g.block_size)
-                        )
-                    }
-                    None => f.write_str("; use a larger --size, or --size min"),
-                }
-            }
+            Self::NoSpace { geometry, needed } => no_space(f, *geometry, *needed),
             Self::Unwritable(e) => e.fmt(f),
             Self::Target(reason) => reason.fmt(f),
             Self::Misfits(profile, misfits) => {
@@ -223,16 +203,8 @@ impl fmt::Display for Failure {
                      read",
                 )
             }
-            Self::Source(e) => {
-                write!(f, "/{}: {}", show(&e.path), e.error)?;
-                match e.error {
-                    Error::InvalidName => {
-                        f.write_str(": 'littlefs check -y' gives it another name")
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Self::SameFile => f.write_str("is the image itself"),
+            Self::Source(e) => write!(f, "/{}: {}", show(&e.path), e.error),
+            Self::SameFile => f.write_str("is the image itself; give the new image another name"),
             Self::Owner(uid) => write!(
                 f,
                 "belongs to user {uid}, and the new file would not: run the command as that user, \
@@ -254,6 +226,21 @@ impl fmt::Display for Failure {
             ),
         }
     }
+}
+
+fn no_space(f: &mut fmt::Formatter<'_>, g: Geometry, needed: Option<u32>) -> fmt::Result {
+    write!(f, "the content does not fit into {} blocks of {} bytes", g.block_count, g.block_size)?;
+    let Some(needed) = needed else {
+        return f.write_str("; use a larger --size, or --size min");
+    };
+    let more = u64::from(needed.saturating_sub(g.block_count));
+    let size = u64::from(needed) * u64::from(g.block_size);
+    write!(
+        f,
+        ": it needs {needed}, which is {} ({} bytes) more; use --size {size}, or --size min",
+        show::count(more, "block", "blocks"),
+        more * u64::from(g.block_size)
+    )
 }
 
 impl std::error::Error for Failure {}

@@ -220,16 +220,8 @@ impl Reader for Scout<'_, '_> {
 fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
     match &block.doubt {
         None => {}
-        Some(Doubt::Torn) => walk.note(
-            "pair-half-dead",
-            pair,
-            "the newer block was not written to its end; the older one is used, so later changes \
-             may be lost",
-        ),
-        Some(Doubt::Unreadable(e)) => {
-            let e = format!("{} failed: {}: it may be newer", e.op, e.source);
-            walk.suspect(dir, "pair-unreadable", pair, e);
-        }
+        Some(Doubt::Torn) => walk.note_torn(pair),
+        Some(Doubt::Unreadable(e)) => walk.suspect_unreadable(dir, pair, e),
     }
     if let Some(at) = block.broken {
         let of = walk.dir_path(dir);

@@ -66,7 +66,6 @@ impl Volume {
     /// Make everything durable and give that state a name.
     fn save(&self, name: &[u8], mode: SetMode) -> VfsResult<()> {
         let savepoints = self.savepoints.get().ok_or(VfsError::NotSupported)?;
-        let name = str::from_utf8(name).map_err(|_| Error::Invalid("a savepoint's name"))?;
         let there = savepoints.exists(name);
         match mode {
             SetMode::Create if there => return Err(VfsError::AttrExists),
@@ -251,8 +250,11 @@ fn parse(mut data: &[u8]) -> VfsResult<Pairs<'_>> {
     if data.is_empty() {
         Ok(pairs)
     } else {
-        Err(Error::Invalid("the user attribute 0x58 does not have the form of names and values")
-            .into())
+        Err(Error::Invalid(
+            "the user attribute 0x58 of this entry was not written as a list of extended \
+             attributes; 'setfattr -x user.littlefs.0x58' removes it",
+        )
+        .into())
     }
 }
 

@@ -527,7 +527,7 @@ fn a_forbidden_file_is_named() {
     let image = dir.image("secret.img", "64K");
     fs::set_permissions(&image, Permissions::from_mode(0o000)).expect("chmod");
     if File::open(&image).is_err() {
-        fails(["info", &image], 1, &["permission denied; you need the right to read it"]);
+        fails(["info", &image], 1, &["permission denied: reading needs the read permission"]);
         return;
     }
     let program = dir.path("littlefs");
@@ -541,7 +541,7 @@ fn a_forbidden_file_is_named() {
     let said = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{said}");
     assert!(said.starts_with("littlefs: ") && said.contains(&image), "{said}");
-    assert!(said.contains("permission denied; you need the right to read it"), "{said}");
+    assert!(said.contains("permission denied: reading needs the read permission"), "{said}");
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn reverts_savepoints_and_squashes() {
     j.write("a", b"one");
     j.m.unmount();
     j.run("save", &["first"]);
-    j.fails(1, "save", &["7"], &["'7' cannot be the name of a savepoint"]);
+    j.fails(1, "save", &["7"], &["'7' is not possible: the name of a savepoint must"]);
     j.fails(1, "save", &["a,b"], &["must not contain spaces, commas"]);
     j.fails(1, "save", &["--", "-x"], &["must not be a number or begin with '-'"]);
     j.mount("");

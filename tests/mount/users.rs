@@ -93,7 +93,7 @@ fn what_an_ordinary_user_may_not_is_said_with_the_remedy() {
         refused 'be able to run fusermount3 and to open /dev/fuse' $user "$littlefs" mount "$image" "$mnt"
         chmod 666 "$scratch/dev/fuse"
         chown 0:0 "$image"; chmod 600 "$image"
-        refused 'permission denied; you need the right' $user "$littlefs" mount "$image" "$mnt"
+        refused 'permission denied: reading needs' $user "$littlefs" mount "$image" "$mnt"
         chown 65534:65534 "$image"
         refused 'fusermount3 is in the package fuse3' \
             $user env FUSERMOUNT_PATH=/none "$littlefs" mount "$image" "$mnt"
