@@ -1,7 +1,7 @@
 //! `littlefs attr`: the user attributes of entries.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
@@ -15,10 +15,9 @@ use super::changing::of_changer;
 use super::editing::{NamesArgs, edit};
 use super::entry::EntryJson;
 use super::problems::{Problem, Problems};
-use super::{CliError, ImageArgs, date, print_json};
+use super::{CliError, ImageArgs, date, input, print_json};
 use crate::convention::{Choice, Field};
 use crate::edit::{self, Value, meant};
-use crate::show::cause;
 use crate::{Error, Littlefs};
 
 /// List, read, set and remove the user attributes of files and directories
@@ -303,23 +302,13 @@ fn parse_type(text: &str) -> Result<u8, String> {
 
 /// The bytes of a value, from the command line or from standard input.
 fn bytes(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
-    let Some(value) = value.filter(|&value| value != "-") else {
-        let mut bytes = Vec::new();
-        io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
-            CliError::failure(format_args!(
-                "cannot read the value from standard input: {}",
-                cause(&e)
-            ))
-        })?;
-        return Ok(bytes);
-    };
-    match value.as_bytes().strip_prefix(b"hex:") {
+    match value.and_then(|value| value.as_bytes().strip_prefix(b"hex:")) {
         Some(hex) => unhex(hex).ok_or_else(|| {
             CliError::failure(
                 "the value after 'hex:' must have two hexadecimal digits for each byte",
             )
         }),
-        None => Ok(value.as_bytes().to_vec()),
+        None => input::value(value),
     }
 }
 

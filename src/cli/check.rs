@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::changing::of_changer;
 use super::output::not_stdio;
 use super::undo::Backing;
-use super::{CliError, ImageArgs, exit};
+use super::{CliError, ImageArgs, exit, write_json};
 use crate::bd::BlockDevice;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity, Totals};
 use crate::error::Error;
@@ -311,7 +311,7 @@ fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::
             stopped: stopped.as_deref(),
             exit,
         };
-        return writeln!(out, "{}", serde_json::to_string_pretty(&output)?);
+        return write_json(&mut out, &output);
     }
     for Repair { code, place, message, given_up } in done {
         let what = if *given_up { "given up" } else { "repaired" };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::output::{check_is_file, not_stdio};
 use super::shape::DiskVersion;
 use super::undo::Backing;
-use super::{CliError, ImageArgs, parse_bytes_u32};
+use super::{CliError, ImageArgs, parse_bytes_u32, write_json};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
 use crate::show::{self, Show};
@@ -237,7 +237,7 @@ fn report(args: &ConvertArgs, outcome: Outcome) -> io::Result<()> {
     }
     let mut out = io::stdout().lock();
     if args.json {
-        return writeln!(out, "{}", serde_json::to_string_pretty(&output)?);
+        return write_json(&mut out, &output);
     }
     let Output { image, disk_version, block_size, block_count, files, directories, bytes, .. } =
         output;

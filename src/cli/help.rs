@@ -10,6 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Command, Parser};
 use console::Term;
 
+use super::json;
+
 /// The help is at most this wide, in characters, because long lines are hard to read.
 pub const WIDTH_MAX: usize = 100;
 /// The help is at least this wide, even if the terminal is not: narrower columns hold no words.
@@ -19,13 +21,19 @@ const DEEP: usize = 8;
 /// A description that has less room than this beside its label goes to the lines below it.
 const ROOM_MIN: usize = 24;
 
-/// Parse a command line. Help, which clap returns as an error, is formatted for the width of the
-/// terminal.
+/// Parse a command line, and note whether it asks for JSON. Help, which clap returns as an error, is
+/// formatted for the width of the terminal.
 ///
 /// # Errors
 /// Those of clap, which include the help and the version.
 pub fn parse<T: Parser>(args: &[OsString]) -> Result<T, clap::Error> {
-    T::try_parse_from(args).map_err(|e| {
+    let parsed = T::command().try_get_matches_from(args).and_then(|mut matches| {
+        if json::is_requested(&matches) {
+            json::request();
+        }
+        T::from_arg_matches_mut(&mut matches).map_err(|e| e.format(&mut T::command()))
+    });
+    parsed.map_err(|e| {
         let shows_help = matches!(
             e.kind(),
             ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand

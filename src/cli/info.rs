@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit};
+use super::{CliError, ImageArgs, exit, write_json};
 use crate::Misfit;
 use crate::check::show;
 use crate::fs::{Fs, OpenOptions};
@@ -94,7 +94,7 @@ pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
     }
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&info).map_err(io::Error::from)?)?;
+        write_json(&mut out, &info)?;
     } else {
         info.print(&mut out)?;
         args.print_misfits(&mut out, &info)?;

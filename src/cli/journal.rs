@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output::{check_is_file, not_stdio};
-use super::{CliError, date, exit};
+use super::{CliError, date, exit, write_json};
 #[cfg(feature = "mount")]
 use super::{status, table};
 use crate::image;
@@ -199,7 +199,7 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             let (journal, image) = source.open()?;
             let changes = Changes::between(&journal, &image, &At::parse(from), &At::parse(to))?;
             if *json {
-                print_json(&mut out, &changes)?;
+                write_json(&mut out, &changes)?;
             } else {
                 changes.iter().try_for_each(|change| writeln!(out, "{}", line(change)))?;
             }
@@ -362,7 +362,7 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
         transactions,
     };
     if json {
-        return print_json(out, &log);
+        return Ok(write_json(out, &log)?);
     }
     write!(out, "{}: for {}", source.file.show(), path.show())?;
     match history.begun {
@@ -394,7 +394,7 @@ fn show(out: &mut impl Write, source: &Source, state: &str, json: bool) -> Resul
     let before = At::Number(before.map_or(history.base, |t| t.number));
     let changes = Changes::between(&journal, &image, &before, &At::Number(number))?;
     let shown = Shown::new(&journal, t, Some(changes));
-    if json { print_json(out, &shown) } else { Ok(shown.print(out)?) }
+    if json { Ok(write_json(out, &shown)?) } else { Ok(shown.print(out)?) }
 }
 
 /// The result of a check of a journal; the field names are the JSON keys.
@@ -448,10 +448,10 @@ fn verify(
     };
     let code = if found.sound { exit::SUCCESS } else { exit::CHECK_ERRORS };
     let printed = match json {
-        true => print_json(out, &found),
-        false => found.print(out, file).map_err(CliError::from),
+        true => write_json(out, &found),
+        false => found.print(out, file),
     };
-    match printed {
+    match printed.map_err(CliError::from) {
         // The result is the same if only the beginning of the output is read.
         Err(e) if !e.is_closed_pipe() => Err(e.with_code(exit::CHECK_OPERATIONAL)),
         _ => Ok(ExitCode::from(code)),
@@ -535,9 +535,4 @@ pub(super) fn line(change: &Change) -> String {
 
 fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
-}
-
-fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliError> {
-    writeln!(out, "{}", serde_json::to_string_pretty(value).map_err(io::Error::from)?)?;
-    Ok(())
 }

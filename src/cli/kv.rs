@@ -1,7 +1,7 @@
 //! `littlefs kv`: an image as a key-value store.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -12,11 +12,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::changing::of_changer;
-use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
+use super::{CliError, ImageArgs, date, input, parse_bytes, parse_bytes_u32, print_json};
 use crate::ReadOnlyReason;
 use crate::convention::Choice;
 use crate::kv::{Batch, Durability, Error, Key, Kind, Options, Store};
-use crate::show::{Show, cause};
+use crate::show::Show;
 use crate::time;
 
 /// Use an image as a key-value store
@@ -399,9 +399,11 @@ impl KvArgs {
                     out.flush()?;
                 }
             }
-            Command::Set { key, value } => store.set(&parse_key(key)?, &input(value.as_ref())?)?,
+            Command::Set { key, value } => {
+                store.set(&parse_key(key)?, &input::value(value.as_ref())?)?
+            }
             Command::SetPartial { key, offset, value } => {
-                store.set_partial(&parse_key(key)?, *offset, &input(value.as_ref())?)?;
+                store.set_partial(&parse_key(key)?, *offset, &input::value(value.as_ref())?)?;
             }
             Command::List { key } => self.list(store.list(&parse_key(key)?)?)?,
             Command::Exists { key } => {
@@ -562,32 +564,11 @@ fn parse_key(key: &OsString) -> Result<Key, CliError> {
     Key::new(key.as_bytes()).map_err(CliError::failure)
 }
 
-/// A value from the command line, or from standard input.
-fn input(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
-    match value {
-        Some(value) if value != "-" => Ok(value.as_bytes().to_vec()),
-        _ => {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
-                CliError::failure(format_args!(
-                    "cannot read the value from standard input: {}",
-                    cause(&e)
-                ))
-            })?;
-            Ok(bytes)
-        }
-    }
-}
-
 fn as_text(bytes: Vec<u8>) -> Bytes {
     match String::from_utf8(bytes) {
         Ok(text) => Bytes { value: Some(text), base64: None },
         Err(e) => Bytes { value: None, base64: Some(STANDARD.encode(e.as_bytes())) },
     }
-}
-
-fn print_json(what: &impl Serialize) -> io::Result<()> {
-    writeln!(io::stdout(), "{}", serde_json::to_string_pretty(what).map_err(io::Error::from)?)
 }
 
 fn name_of(kind: Kind) -> &'static str {

@@ -9,7 +9,7 @@ use console::{Style, Term};
 use serde::Serialize;
 
 use super::output::{Replaced, Target};
-use super::{CliError, ImageArgs, exit, of_input, quoted};
+use super::{CliError, ImageArgs, exit, json, of_input, quoted};
 use crate::bd::BlockDevice;
 use crate::image::{self, Opened};
 use crate::inspect::Problem;
@@ -94,6 +94,9 @@ struct Output<'a> {
 /// When an image cannot be opened or has too many blocks, or the map cannot be written.
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
     let format = args.format()?;
+    if format == Format::Json {
+        json::request();
+    }
     let target = args.target()?;
     let opened = args.image.open()?;
     let mut map = make(&opened)?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::info::bytes;
 use super::table::{self, Entry};
-use super::{CliError, date};
+use super::{CliError, date, write_json};
 use crate::files;
 use crate::fs::Flush;
 use crate::fuse::daemon::Daemon;
@@ -140,7 +140,7 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     let mounted = Mounted::ask(&entry)
         .map_err(|e| CliError::failure(format_args!("{}: {}", target.show(), why(&entry, &e))))?;
     if args.json {
-        print_json(&mut out, &mounted)?;
+        write_json(&mut out, &mounted)?;
     } else {
         // A daemon's report about itself may be false, or may contain control characters that harm
         // a terminal.
@@ -158,7 +158,7 @@ fn list(out: &mut impl Write, json: bool) -> Result<ExitCode, CliError> {
     if json {
         let answers: Vec<_> =
             asked.iter().filter_map(|(_, mounted)| mounted.as_ref().ok()).collect();
-        print_json(out, &answers)?;
+        write_json(out, &answers)?;
     }
     let mut all_answer = true;
     for (entry, mounted) in &asked {
@@ -175,11 +175,6 @@ fn list(out: &mut impl Write, json: bool) -> Result<ExitCode, CliError> {
         writeln!(out, "no littlefs is mounted ('littlefs mount IMAGE DIR' mounts one)")?;
     }
     Ok(if all_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliError> {
-    writeln!(out, "{}", serde_json::to_string_pretty(value).map_err(io::Error::from)?)?;
-    Ok(())
 }
 
 /// The mount that the argument names.
