@@ -128,17 +128,18 @@ Examples:
 
 Exit status:
   all commands              0 done, 1 failed or wrong usage, except as follows
-  put cp mv rm mkdir touch truncate ln attr edit
+  put, cp, mv, rm, mkdir, touch, truncate, ln, attr set, attr rm, edit
                             also 128+N: interrupted by signal N
-  ls tree du cat stat get extract
-                            also 2: done, but something was left out
-  diff verify               0 same, 1 different, 2 failed
+  ls, tree, du, cat, stat, attr list, get, extract, info
+                            also 2: done, but something was left out, or may be wrong or outdated
+  diff, verify              0 same, 1 different, 2 failed, or may be wrong or outdated
   check                     0 clean, 1 repaired, 4 errors left, 8 could not check, 16 wrong usage
+  journal verify            0 sound, 4 damaged, 8 could not check; 1 wrong usage
   shell                     that of the last command
-  inspect map               also 2: something is damaged
+  inspect, map              also 2: something is damaged
   recover                   0 done, 1 nothing found, 2 some files are partial
-  bench                     also 2: something was left out, 128+N: ended by signal N
-  mount umount              also 32: could not be mounted or unmounted
+  bench                     also 2: something was left out; 128+N: ended by signal N
+  mount, umount             also 32: could not be mounted or unmounted
   run                       that of the program; 125 failed, 126 cannot run, 127 not found
 
 If NO_COLOR is set, help and errors on a terminal have no colours.

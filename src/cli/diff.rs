@@ -177,7 +177,11 @@ fn compare(args: &DiffArgs) -> Result<ExitCode, CliError> {
     if !args.quiet {
         args.report(&found)?;
     }
-    Ok(if found.is_empty() { ExitCode::SUCCESS } else { exit::DIFF_DIFFERENT.into() })
+    Ok(match (is_suspect(&a) || is_suspect(&b), found.is_empty()) {
+        (true, _) => exit::DIFF_TROUBLE.into(),
+        (false, false) => exit::DIFF_DIFFERENT.into(),
+        (false, true) => ExitCode::SUCCESS,
+    })
 }
 
 impl DiffArgs {
@@ -240,6 +244,11 @@ impl DiffArgs {
         }
         Ok(())
     }
+}
+
+/// Whether what was read of a side may be wrong or outdated.
+fn is_suspect(side: &Side) -> bool {
+    matches!(side, Side::Image(image) if !image.suspicions().is_empty())
 }
 
 /// Whether the file is a tar archive, according to its first header.

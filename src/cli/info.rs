@@ -27,7 +27,8 @@ The image is only read, and can be mounted read-only at the same time. In a dump
 and in UF2, hex, DFU and compressed files, the filesystem is found automatically; 'littlefs scan'
 lists everything that is in such a file.
 
-Exit status: 0; 1 if it failed, or if devices of the --profile would refuse the image.")]
+Exit status: 0; 1 if it failed, or if devices of the --profile would refuse the image; 2 if what it
+shows may be wrong or outdated, because the image is damaged, or the file around it.")]
 pub struct InfoArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -87,7 +88,7 @@ fn is_zero(n: &u64) -> bool {
 pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
     let mut found = args.image.find()?;
     let opened = found.open()?;
-    let mut info = Info::gather(&opened)
+    let (mut info, is_suspect) = Info::gather(&opened)
         .map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.image.show())))?;
     if let Some(profile) = args.profile {
         info.misfits = Some(args.misfits(&found.image, profile)?);
@@ -100,7 +101,11 @@ pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
         args.print_misfits(&mut out, &info)?;
     }
     let refused = info.misfits.iter().flatten().any(|misfit| misfit.refused);
-    Ok(if refused { exit::FAILURE.into() } else { ExitCode::SUCCESS })
+    Ok(match (refused, is_suspect) {
+        (true, _) => exit::FAILURE.into(),
+        (false, true) => exit::LEFT_OUT.into(),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 impl InfoArgs {
@@ -131,7 +136,8 @@ impl InfoArgs {
 }
 
 impl Info {
-    fn gather(opened: &Opened) -> crate::Result<Self> {
+    /// The facts, and whether they may be wrong or outdated.
+    fn gather(opened: &Opened) -> crate::Result<(Self, bool)> {
         let options = OpenOptions { read_only: true, ..OpenOptions::default() };
         let mut fs = Fs::open(opened.device.clone(), &options)?;
         // for another dialect: the superblock as it is stored, not as it is shown
@@ -145,7 +151,8 @@ impl Info {
             }
         };
         let counts = fs.counts()?;
-        Ok(Self {
+        let is_suspect = !opened.suspicions.is_empty() || fs.suspect().is_some();
+        let info = Self {
             dialect: opened.dialect.name(),
             disk_version: format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff),
             block_size: superblock.block_size,
@@ -164,7 +171,8 @@ impl Info {
             partition: opened.label.map(|label| label.to_string()),
             misfits: None,
             compacted_bytes: opened.compacted,
-        })
+        };
+        Ok((info, is_suspect))
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {

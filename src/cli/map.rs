@@ -130,7 +130,7 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
         }
         None => io::stdout().write_all(text.as_bytes())?,
     }
-    if !map.summary().damaged {
+    if !map.summary().damaged && opened.suspicions.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     // who does not see the map at once would only see the exit status

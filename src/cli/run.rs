@@ -54,7 +54,8 @@ pub struct RunArgs {
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
 
-    /// The image
+    /// The image; standard input cannot be mounted
+    #[arg(value_parser = not_stdio())]
     image: PathBuf,
 
     /// The program, and its arguments

@@ -127,7 +127,11 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     } else if !args.quiet {
         report(&verdict, dump_offset, geometry.block_size, end)?;
     }
-    Ok(if same { ExitCode::SUCCESS } else { exit::DIFF_DIFFERENT.into() })
+    Ok(match (image.suspicions.is_empty(), same) {
+        (false, _) => exit::DIFF_TROUBLE.into(),
+        (true, false) => exit::DIFF_DIFFERENT.into(),
+        (true, true) => ExitCode::SUCCESS,
+    })
 }
 
 /// Print what differs. `end` is the byte at which a truncated dump ends.

@@ -287,6 +287,10 @@ fn a_damaged_file_is_not_taken_for_a_sound_one() {
             &["cat", file, "hello.txt"],
             &["extract", file, "-C", "out"],
             &["get", file, "hello.txt", "."],
+            &["info", file],
+            &["map", file],
+            &["diff", file, file],
+            &["verify", file, file],
         ] {
             desk.fails(args, 2, &[what]);
         }

@@ -133,6 +133,50 @@ fn the_list_of_commands_names_every_command() {
     }
 }
 
+/// The commands for which a table gives other exit statuses than usual, each with its numbers.
+type Statuses = BTreeSet<(String, BTreeSet<String>)>;
+
+/// The numbers in the description of exit statuses, without those of pages, as in fsck(8).
+fn numbers(text: &str) -> BTreeSet<String> {
+    let words = text.split([' ', ',', ';', ':']);
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_help_and_the_document_give_the_same_exit_statuses() {
+    let (_, section) = COMMANDS.split_once("## Exit statuses\n").expect("a section");
+    let (section, _) = section.split_once("\n## ").expect("another section");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let documented: Statuses = rows
+        .flat_map(|(names, text)| {
+            names.split('`').step_by(2).map(move |name| (name.to_owned(), numbers(text)))
+        })
+        .filter(|(name, _)| !name.is_empty())
+        .collect();
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+    let out = command.arg("--help").env("COLUMNS", "100").output();
+    let out = out.expect("the program should start");
+    let help = String::from_utf8(out.stdout).expect("UTF-8");
+    let (_, table) = help.split_once("Exit status:\n").expect("a table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let mut listed = Statuses::new();
+    let mut names: Vec<String> = Vec::new();
+    for line in table.lines().filter_map(|line| line.strip_prefix("  ")) {
+        let (label, text) = line.split_once("  ").unwrap_or((line, ""));
+        if !label.is_empty() {
+            names = label.split(", ").map(str::to_owned).collect();
+        }
+        if !text.is_empty() {
+            let text = numbers(text);
+            listed.extend(names.iter().map(|name| (name.clone(), text.clone())));
+        }
+    }
+    listed.retain(|(name, _)| name != "all commands");
+    assert!(listed.len() > 20, "{listed:?}");
+    assert_eq!(listed, documented);
+}
+
 /// The features and their defaults are listed for users in two places.
 #[test]
 fn every_feature_is_documented() {

@@ -266,3 +266,67 @@ fn commands_that_write_do_not_offer_to_read() {
         assert!(in_words(desk.ok(&[verb, "--help"]).text()).contains(writes), "{verb}");
     }
 }
+
+/// A program that reads JSON need not look at standard error to know why there is no result.
+#[test]
+fn a_command_that_fails_prints_its_error_as_json() {
+    let desk = Desk::with_image();
+    desk.file("garbage", &[7; 70_000]).file("x", b"x");
+    for (args, code) in [
+        (&["check", "garbage"][..], 8),
+        (&["check", "gone"], 8),
+        (&["info", "garbage"], 1),
+        (&["ls", "gone"], 1),
+        (&["stat", "gone", "x"], 1),
+        (&["du", "gone"], 1),
+        (&["map", "gone"], 1),
+        (&["inspect", "gone", "superblock"], 1),
+        (&["diff", "gone", "new.img"], 2),
+        (&["verify", "new.img", "gone"], 2),
+        (&["extract", "gone"], 1),
+        (&["get", "gone", "x", "y"], 1),
+        (&["put", "gone", "x", "/"], 1),
+        (&["rm", "new.img", "none"], 1),
+        (&["attr", "gone", "list", "x"], 1),
+        (&["create", "--size", "64K", "new.img", "data"], 1),
+        (&["convert", "--from", "v1", "new.img"], 1),
+        (&["recover", "gone", "-C", "found"], 1),
+        (&["kv", "new.img", "get", "none"], 1),
+        (&["journal", "verify", "gone"], 8),
+    ] {
+        let with_json = [args, &["--json"]].concat();
+        let ran = desk.fails(&with_json, code, &[]);
+        let told = ran.json();
+        let error = told["error"].as_str().unwrap_or_else(|| panic!("{args:?}: {told}"));
+        assert_eq!(told.as_object().map(|object| object.len()), Some(1), "{args:?}: {told}");
+        assert!(ran.stderr.contains(error.trim_end()), "{args:?}: {error} in {}", ran.stderr);
+        assert!(desk.fails(args, code, &[]).stdout.is_empty(), "{args:?}");
+    }
+    desk.fails(&["map", "--format", "json", "gone"], 1, &[]).json();
+    // what was printed before the failure stays the only object
+    let ran = desk.fails(&["ls", "--json", "new.img", "none", "x"], 1, &[]);
+    assert_eq!(ran.json()["errors"].as_array().map(Vec::len), Some(2), "{}", ran.text());
+}
+
+#[test]
+fn a_mount_does_not_read_standard_input() {
+    let desk = Desk::with_image();
+    let image = desk.read("new.img");
+    desk.dir("mnt");
+    for there_is_such_a_file in [false, true] {
+        if there_is_such_a_file {
+            desk.file("-", &image);
+        }
+        for (args, code) in [
+            (&["mount", "-", "mnt"][..], 1),
+            (&["mount", "-o", "ro", "-", "mnt"], 1),
+            (&["run", "-", "--", "true"], 125),
+        ] {
+            let ran = desk.fed(args, &image);
+            assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
+            let words = "standard input or output cannot be used for this; give a name, or './-'";
+            assert!(ran.stderr.contains(words), "{args:?}: {}", ran.stderr);
+        }
+    }
+    assert!(desk.read("-") == image);
+}
