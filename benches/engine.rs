@@ -5,10 +5,6 @@
 //! cache of one block, inline files of up to 512 bytes, and a lookahead over the whole device. It
 //! makes every call durable. Ours keeps changes in memory, so the measured time includes the flush.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-mod support;
-
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,8 +14,10 @@ use criterion::{Criterion, SamplingMode};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::fs::{FormatOptions, Fs, Node, ROOT};
 
-use common::clfs::{CLfs, Config};
-use support::{BLOCK_SIZE, Rng, timed, us_each};
+use testkit::bench;
+use testkit::bench::{BLOCK_SIZE, timed, us_each};
+use testkit::clfs::{CLfs, Config};
+use testkit::random::Random;
 
 /// Size in bytes of the files that are read and written.
 const FILE: usize = 16 << 20;
@@ -33,7 +31,7 @@ const DIR: &[u8] = b"dir";
 type Results = RefCell<Vec<(String, usize, Duration, Duration)>>;
 
 fn main() {
-    if !support::is_asked_for() {
+    if !bench::is_asked_for() {
         return;
     }
     let mut criterion = Criterion::default()
@@ -50,14 +48,14 @@ fn main() {
     whole(&mut bench);
     criterion.final_summary();
 
-    support::head(
+    bench::head(
         "Microseconds per operation, medians",
         &["case", "operations", "littlefs-progs", "C littlefs", "times faster"],
     );
     for (name, n, ours, theirs) in results.into_inner() {
         let times = theirs.as_secs_f64() / ours.as_secs_f64();
         let cells = [name, n.to_string(), us_each(ours, n), us_each(theirs, n)];
-        support::row(&[&cells[..], &[format!("{times:.1}")]].concat());
+        bench::row(&[&cells[..], &[format!("{times:.1}")]].concat());
     }
 }
 
@@ -117,7 +115,7 @@ fn config() -> Config {
 /// Our engine on `image`.
 fn open(image: Vec<u8>) -> Fs {
     let dev = RamDevice::from_image(geometry(), image);
-    Fs::open(Arc::new(dev), &support::options()).expect("open")
+    Fs::open(Arc::new(dev), &bench::options()).expect("open")
 }
 
 /// The C driver on `image`.
@@ -129,7 +127,7 @@ fn mount(image: Vec<u8>) -> CLfs {
 fn image(fill: impl FnOnce(&mut Fs)) -> Vec<u8> {
     let dev = Arc::new(RamDevice::new(geometry()));
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
-    let mut fs = Fs::open(dev.clone(), &support::options()).expect("open");
+    let mut fs = Fs::open(dev.clone(), &bench::options()).expect("open");
     fill(&mut fs);
     fs.flush().expect("flush");
     drop(fs);
@@ -145,7 +143,7 @@ fn path(i: usize) -> Vec<u8> {
 }
 
 fn shuffled(n: usize, form: fn(usize) -> Vec<u8>) -> Vec<Vec<u8>> {
-    Rng(n as u64).shuffled(n).into_iter().map(form).collect()
+    Random(n as u64).shuffled(n).into_iter().map(form).collect()
 }
 
 fn dir(fs: &mut Fs) -> littlefs::fs::DirId {
@@ -225,7 +223,7 @@ fn content(bench: &mut Bench<'_>) {
         fs.close_file(id);
     });
     let offsets = |n: usize| -> Vec<u32> {
-        let mut rng = Rng(3);
+        let mut rng = Random(3);
         (0..n).map(|_| (rng.below(FILE / 4096) * 4096) as u32).collect()
     };
 
@@ -245,7 +243,7 @@ fn content(bench: &mut Bench<'_>) {
         },
         || {
             let mut c = mount(empty.clone());
-            let write = |f: &mut common::clfs::OpenFile<'_>| {
+            let write = |f: &mut testkit::clfs::OpenFile<'_>| {
                 data.chunks(CHUNK).try_for_each(|chunk| f.write_all(chunk))
             };
             timed(|| c.open(FILE_NAME, write).expect("write"))

@@ -3,15 +3,15 @@
 //! `cargo bench --bench growth [-- directory file image space]` prints one markdown table for each
 //! of these parts. It uses the library with an image in a file, which it makes in `BENCH_DIR`.
 
-mod support;
-
 use std::time::Duration;
 
 use littlefs::fs::{DirId, Fs, ROOT};
-use support::{BLOCK_SIZE, Image, Rng, head, row, timed, us_each, wants};
+use testkit::bench;
+use testkit::bench::{BLOCK_SIZE, Image, head, row, timed, us_each, wants};
+use testkit::random::Random;
 
 fn main() {
-    if !support::is_asked_for() {
+    if !bench::is_asked_for() {
         return;
     }
     if wants("directory") {
@@ -49,7 +49,7 @@ fn directory() {
         let mut fs = img.open();
         let dirs = dirs(&mut fs, TOTAL / entries);
         fs.flush().expect("flush");
-        let mut rng = Rng(1);
+        let mut rng = Random(1);
         let mut each = |fs: &mut Fs, op: &mut dyn FnMut(&mut Fs, DirId, &[u8])| -> Duration {
             let order: Vec<Vec<Vec<u8>>> = dirs
                 .iter()
@@ -107,7 +107,7 @@ fn file() {
         let mut opened = None;
         let open = timed(|| opened = Some(fs.open_file(ROOT, b"file").expect("open")));
         let id = opened.expect("opened above");
-        let mut rng = Rng(1);
+        let mut rng = Random(1);
         let blocks = (mib << 20) / BLOCK_SIZE as usize;
         let offsets: Vec<u64> =
             (0..READS).map(|_| rng.below(blocks) as u64 * u64::from(BLOCK_SIZE)).collect();
@@ -187,8 +187,7 @@ fn image() {
         let cold = timed(|| img.open());
         let dev = img.device();
         let mut opened = None;
-        let warm =
-            timed(|| opened = Some(Fs::open(dev.clone(), &support::options()).expect("open")));
+        let warm = timed(|| opened = Some(Fs::open(dev.clone(), &bench::options()).expect("open")));
         let mut fs = opened.expect("opened above");
         let reads = dev.reads() as f64 / pairs as f64;
         let mut listed = ROOT;
@@ -215,7 +214,7 @@ fn image() {
             format!("{:.2}", usage.as_secs_f64() * 1e3),
             us_each(again, 1),
             us_each(create, CREATES),
-            support::peak_mib().to_string(),
+            bench::peak_mib().to_string(),
         ]);
     }
 }
@@ -232,7 +231,7 @@ fn space() {
     let mut fs = img.open();
     let filler = fs.mkdir(ROOT, b"filler").expect("mkdir");
     let trial = fs.mkdir(ROOT, b"trial").expect("mkdir");
-    let mut rng = Rng(1);
+    let mut rng = Random(1);
     let mut filled = 0;
     for percent in [90, 50, 20, 10, 5, 2] {
         // leave room for the trial itself

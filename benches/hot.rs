@@ -3,14 +3,14 @@
 //! `hot CASE OPERATIONS` prepares the case and does that many operations. So the difference of two
 //! runs with different numbers is the cost of the operations.
 
-mod support;
-
 use std::hint::black_box;
 use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::fs::{DirId, FileId, FormatOptions, Fs, ROOT};
-use support::{BLOCK_SIZE, Rng};
+use testkit::bench;
+use testkit::bench::BLOCK_SIZE;
+use testkit::random::Random;
 
 /// How many files there are at the start, or, in the create cases, at most at the end.
 const FILES: usize = 20_000;
@@ -23,9 +23,9 @@ fn main() {
     let operations: usize = operations.parse().expect("a number of operations");
     let dev = Arc::new(RamDevice::new(Geometry::new(BLOCK_SIZE, 24576).expect("geometry")));
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
-    let mut fs = Fs::open(dev.clone(), &support::options()).expect("open");
+    let mut fs = Fs::open(dev.clone(), &bench::options()).expect("open");
     let names: Vec<Vec<u8>> =
-        Rng(1).shuffled(FILES).into_iter().map(|i| format!("file{i:06}").into_bytes()).collect();
+        Random(1).shuffled(FILES).into_iter().map(|i| format!("file{i:06}").into_bytes()).collect();
     let names = &names[..];
     let (old, new) = names.split_at(FILES / 2);
     match &case[..] {
@@ -67,7 +67,7 @@ fn main() {
         }
         "read-4k" | "overwrite-4k" => {
             let id = large(&mut fs);
-            let mut rng = Rng(2);
+            let mut rng = Random(2);
             for _ in 0..operations {
                 let off = (rng.below(SIZE / 4096) * 4096) as u64;
                 if case == "read-4k" {
@@ -93,7 +93,7 @@ fn main() {
         "mount" => {
             files(&mut fs, names);
             for _ in 0..operations {
-                black_box(Fs::open(dev.clone(), &support::options()).expect("open"));
+                black_box(Fs::open(dev.clone(), &bench::options()).expect("open"));
             }
         }
         other => panic!("no case {other}"),

@@ -13,7 +13,6 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use littlefs::cli::options;
 
-#[path = "completions.rs"]
 mod completions;
 
 fn main() -> ExitCode {

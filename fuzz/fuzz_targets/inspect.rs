@@ -5,6 +5,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     if let Some(device) = littlefs_fuzz::device(data) {
-        littlefs_fuzz::see::see(device, &|_, ask| ask());
+        littlefs_fuzz::reports::see(device, &|_, ask| ask());
     }
 });

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use littlefs::disk::Superblock;
 use littlefs::disk::log::{Parsed, parse, parse_packed};
 use littlefs::mdir::Mdir;
-use littlefs_fuzz::mutate::mend;
+use testkit::mutate::mend;
 
 fuzz_target!(|data: &[u8]| {
     // the parser may need more than a part of the block, but its result must be that of the whole

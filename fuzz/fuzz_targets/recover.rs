@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::image::Dialect;
-use littlefs_fuzz::mutate::mend;
+use testkit::mutate::mend;
 
 fuzz_target!(|data: &[u8]| {
     // the first byte gives the block size

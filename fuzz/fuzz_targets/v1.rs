@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((sb, dev)) = littlefs_fuzz::device_of_version1(data) else { return };
     let report = check(&*dev, &|_| ());
     let used = usage(&*dev);
-    littlefs_fuzz::see::see_dialect(dev.clone(), Dialect::V1, sb, &|_, ask| ask());
+    littlefs_fuzz::reports::see_dialect(dev.clone(), Dialect::V1, sb, &|_, ask| ask());
     littlefs_fuzz::recover(&*dev, Dialect::V1);
     // the same search without a superblock
     let (g, mut bytes) = (dev.geometry(), dev.image());

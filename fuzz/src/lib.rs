@@ -1,17 +1,9 @@
 //! What the fuzz targets share.
 
-#[path = "../../tests/hostile/mutate.rs"]
-pub mod mutate;
-#[path = "../../tests/common/random.rs"]
-pub mod random;
-#[path = "../../tests/hostile/see.rs"]
-pub mod see;
-#[allow(dead_code)]
-#[path = "../../tests/common/tree.rs"]
-pub mod tree;
-#[allow(dead_code)]
-#[path = "../../tests/common/v1.rs"]
-pub mod v1;
+// Not in testkit, because it needs the feature `inspect`: all tests would then be built with it,
+// also those that must show that the library works without.
+#[path = "../../tests/hostile/reports.rs"]
+pub mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +15,7 @@ use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::{DirId, Fs, Node, ROOT};
 use littlefs::image::{Dialect, Kind};
 use littlefs::recover::{Grade, recover_from};
+use testkit::{mutate, v1};
 
 /// The parsers of the target `container`. The first byte of an input is the index of one; with any
 /// other byte, the format is recognised by the content.

@@ -7,9 +7,10 @@ use std::path::Path;
 use littlefs::container::Kind;
 use littlefs::container::wrap::{Target, wrap};
 use littlefs::disk::superblock;
-use littlefs_fuzz::tree::{Entry, Tree};
-use littlefs_fuzz::v1::{MOVED, V1};
-use littlefs_fuzz::{PARSERS, mutate};
+use littlefs_fuzz::PARSERS;
+use testkit::mutate;
+use testkit::tree::{Entry, Tree};
+use testkit::v1::{MOVED, V1};
 
 /// An input for the target `kv`: the number of operations, then every kind of operation.
 const KV_SCRIPT: [u8; 25] =

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::common::chamelon::{Chamelon, manifest, sha1, written};
 use super::{TIME, once_free, output, value};
 use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 use littlefs::image::{self, Dialect, Opened, Reason};
 use littlefs::kv;
+use testkit::chamelon::{Chamelon, manifest, sha1, written};
 
 /// The exit code, standard output and standard error.
 fn littlefs(args: &[&str]) -> (i32, String, String) {

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::common::chamelon::{Chamelon, manifest, sha1, written};
-use super::common::clfs::{CLfs, Config, V2_0};
-use super::common::tree::{Tree, diff};
 use super::{Store, TIME, device, is_recognised, output, shown, superblock_of, value, varied};
 use littlefs::check::check;
 use littlefs::convert::{Job, Step, convert};
 use littlefs::disk::superblock::VERSION_2_1;
 use littlefs::image;
+use testkit::chamelon::{Chamelon, manifest, sha1, written};
+use testkit::clfs::{CLfs, Config, V2_0};
+use testkit::tree::{Tree, diff};
 
 fn littlefs(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
@@ -98,7 +98,7 @@ fn verify(old: &[u8], new: &[u8]) -> Tree {
     assert!(!is_recognised(new));
     let report = check(device(new)).expect("can be examined");
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
-    let expected = super::common::ours::tree_of(&mut shown(old)).expect("readable");
+    let expected = testkit::ours::tree_of(&mut shown(old)).expect("readable");
     let mut c = c_driver(new);
     diff("C littlefs", &c.tree(&[TIME]).expect("readable"), "shown", &expected).unwrap();
     for i in 0..20 {

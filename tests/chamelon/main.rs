@@ -2,8 +2,6 @@
 //! checked, and converted.
 
 mod commands;
-#[path = "../common/mod.rs"]
-mod common;
 mod converting;
 mod reading;
 mod recognition;
@@ -13,13 +11,13 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::chamelon::Chamelon;
-use common::ours::{open_view, tree_of};
-use common::tree::{Entry, Tree};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::chamelon::{recognise, show};
 use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::Fs;
+use testkit::chamelon::Chamelon;
+use testkit::ours::{open_view, tree_of};
+use testkit::tree::{Entry, Tree};
 
 /// The type of the attribute with the time of a value.
 const TIME: u8 = 0x74;
@@ -122,7 +120,7 @@ impl Store {
     fn verify(&self) {
         let image = &self.chamelon.image;
         assert!(is_recognised(image), "not recognised");
-        common::tree::diff("shown", &tree(image), "stored", &self.model).unwrap();
+        testkit::tree::diff("shown", &tree(image), "stored", &self.model).unwrap();
     }
 }
 

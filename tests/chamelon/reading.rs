@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::common::chamelon::{Chamelon, manifest, sha1, written};
-use super::common::tree::{Entry, Kind};
 use super::{Store, TIME, device, shown, superblock_of, tree, value, varied};
 use littlefs::chamelon::show;
 use littlefs::error::Error;
 use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
+use testkit::chamelon::{Chamelon, manifest, sha1, written};
+use testkit::tree::{Entry, Kind};
 
 #[test]
 fn what_chamelon_wrote_reads_as_chamelon_reads_it() {

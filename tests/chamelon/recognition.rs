@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::common::chamelon::{Chamelon, written};
-use super::common::clfs::{CLfs, Config, V2_0, V2_1};
 use super::{TIME, is_recognised, superblock_of, value, varied};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::chamelon::recognise;
 use littlefs::fs::{At, FormatOptions, Fs, OpenOptions, ROOT};
+use testkit::chamelon::{Chamelon, written};
+use testkit::clfs::{CLfs, Config, V2_0, V2_1};
 
 /// A time in the form that chamelon stores.
 const STAMP: [u8; 12] = [0x10, 0x4c, 0, 0, 1, 2, 3, 4, 5, 6, 0, 0];

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::common::chamelon::{Chamelon, written};
 use super::{device, value, varied};
 use littlefs::chamelon::check;
 use littlefs::check::{Finding, Report, Severity};
+use testkit::chamelon::{Chamelon, written};
 
 fn report(image: &[u8]) -> Report {
     check(&*device(image), &|_| ()).expect("can be examined")

@@ -3,7 +3,7 @@
 use littlefs::disk::commit::Writer;
 use littlefs::disk::{ListIndex, Tail, ctz, tag};
 
-use super::builder::{
+use testkit::builder::{
     Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
 };
 

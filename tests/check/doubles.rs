@@ -9,9 +9,9 @@ use littlefs::disk::commit::Writer;
 use littlefs::disk::{Tail, tag};
 use littlefs::fs::{DirId, Fs, Node, OpenOptions, ROOT};
 
-use super::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, superblock};
-use super::common::clfs::{CError, CLfs, Config, Info};
 use super::interrupted::{Dice, same_in_the_end};
+use testkit::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, superblock};
+use testkit::clfs::{CError, CLfs, Config, Info};
 
 /// Write several commits to the first block of `pair`, and only the first of them to the second.
 fn commits(b: &mut Builder, pair: [u32; 2], commits: &[&dyn Fn(&mut Writer)]) {

@@ -12,8 +12,8 @@ use littlefs::disk::Tail;
 use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
 use littlefs::image::{Located, locate};
 
-use super::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, superblock};
 use super::damages;
+use testkit::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, superblock};
 
 /// Every path, with the content of files.
 type Paths = BTreeMap<String, Option<Vec<u8>>>;

@@ -1,8 +1,6 @@
 //! Repair: what it repairs, what it reports, and what it leaves alone. C littlefs judges the
 //! result.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod damages;
 mod doubles;
 mod interrupted;
@@ -13,12 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use builder::{
-    Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
-};
-use common::builder;
-use common::clfs::{CLfs, Config};
-use common::tree::{Kind, Tree};
 use damages::Preen;
 use littlefs::bd::emu::{BadBlock, EmuDevice};
 use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
@@ -26,6 +18,11 @@ use littlefs::check::{Mode, Severity, check, repair};
 use littlefs::disk::{GState, Tail, tag};
 use littlefs::error::{IoError, IoOp};
 use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
+use testkit::builder::{
+    Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
+};
+use testkit::clfs::{CLfs, Config};
+use testkit::tree::{Kind, Tree};
 
 /// Check that after a repair, there is nothing to find, and C sees `files`: paths and contents.
 fn mends(name: &str, image: &Builder, codes: &[&str], files: &[(&str, &str)]) -> Tree {

@@ -1,8 +1,8 @@
 //! Which filesystem in a file is meant: the only sound one, or the one that the user names.
 
-use crate::common::clfs::{CLfs, Config};
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
 
 /// Two filesystems in one flash, each in its own partition.
 fn two() -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Containers with false information: they cause an error that says so, in bounded time and memory.
 
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
 
 fn set(mut bytes: Vec<u8>, at: usize, word: u32) -> Vec<u8> {
     bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::common::clfs::{CLfs, Config};
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
 
 fn scan(desk: &Desk, name: &str) -> Value {
     desk.run(&["scan", "--json", name]).json()["files"][0].clone()

@@ -1,9 +1,6 @@
 //! Files that hold a filesystem in another form or place. They are recognised and read, but never
 //! written. Images are taken out of them and put back.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod choosing;
 mod hostile;
 mod layouts;
@@ -16,5 +13,3 @@ mod scanning;
 mod tools;
 mod uf2;
 mod wrapping;
-
-use common::desk;

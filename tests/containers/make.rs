@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use littlefs::disk::crc;
 
-use crate::common::clfs::{CLfs, Config};
+use testkit::clfs::{CLfs, Config};
 
 /// A filesystem by the C driver: 64 blocks of 4096 bytes with two files and a directory.
 pub fn image() -> Vec<u8> {

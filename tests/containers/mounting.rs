@@ -4,8 +4,8 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
 
 /// A mount that ends with the test.
 struct Mount<'a>(&'a Desk);

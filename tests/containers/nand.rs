@@ -1,8 +1,8 @@
 //! Dumps of NAND flash with spare bytes.
 
-use crate::common::clfs::{CLfs, Config};
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
 
 /// A filesystem with the blocks of NAND flash: 64 pages of 2048 bytes.
 fn image() -> Vec<u8> {

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
 
 /// An image in every form, by the name of its file.
 fn forms() -> Vec<(&'static str, Vec<u8>)> {

@@ -3,9 +3,9 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::common::clfs::{CLfs, Config, V2_0};
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::clfs::{CLfs, Config, V2_0};
+use testkit::desk::Desk;
 
 const RECIPES: &str = include_str!("../../docs/recipes.md");
 /// Programs of other projects. Their lines are not run.

@@ -4,8 +4,8 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
 
 #[test]
 fn everything_is_listed_with_the_command_that_opens_it() {

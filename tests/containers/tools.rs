@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::python::python_with;
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
+use testkit::python::python_with;
 
 const PACKAGES: [&str; 3] = ["esptool==5.6.0", "intelhex==2.3.0", "uf2utils==0.9.8"];
 

@@ -1,8 +1,8 @@
 //! UF2 as tools and devices write it: in any order, with repeated blocks, with blocks of others,
 //! and several files in one.
 
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
 
 /// The place of the filesystem in these files.
 const AT: u32 = 0x101c_0000;

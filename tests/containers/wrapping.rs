@@ -1,8 +1,8 @@
 //! `unwrap` and `wrap`: an image is taken out of a format and put back. Bytes that do not change
 //! stay the same.
 
-use crate::desk::Desk;
 use crate::make::*;
+use testkit::desk::Desk;
 
 /// Two regions that are far apart: a program, and the filesystem.
 const FIRMWARE: u32 = 0x1000_0000;

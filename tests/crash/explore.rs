@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use littlefs::bd::emu::crash::{Crash, Crashes, Cut};
 use littlefs::fs::Durability;
 
-use super::common::calls::Call;
 use super::oracle::judge;
 use super::script::{ID, Run, Script, Setup, Step, run};
 use super::verify::{c_goes_on, goes_on, read, sound};
+use testkit::calls::Call;
 
 /// How long a failing workload is shortened.
 const SHRINK_TIME: Duration = Duration::from_secs(20);

@@ -3,9 +3,6 @@
 //!
 //! Environment: `LITTLEFS_CRASH_FACTOR` multiplies the number of random images.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod explore;
 mod oracle;
 mod random;
@@ -15,7 +12,6 @@ mod verify;
 
 use std::collections::BTreeMap;
 
-use common::clfs::V2_0;
 use explore::{explore, explore_all, try_run};
 use littlefs::bd::RamDevice;
 use littlefs::bd::emu::{BadBlock, Event};
@@ -24,6 +20,7 @@ use littlefs::fs::Durability;
 use littlefs::mdir::store;
 use random::random;
 use script::{BAD_BLOCKS, BadBlocks, Script, Setup, run};
+use testkit::clfs::V2_0;
 
 /// Geometries for most workloads.
 const SETUPS: [Setup; 5] = [

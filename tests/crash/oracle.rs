@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::common::tree::{Attrs, Kind, Tree, show, split};
 use super::script::ID;
+use testkit::tree::{Attrs, Kind, Tree, show, split};
 
 /// The identity of an object: its attribute, or its path if it has no attribute (the root).
 type Id = Vec<u8>;

@@ -1,8 +1,8 @@
 //! Random workloads: many operations between flushes, in a handful of directories.
 
-use super::common::calls::{Model, Subject};
-use super::common::tree::{Tree, join};
 use super::script::{NAME_MAX, Script, Step};
+use testkit::calls::{Model, Subject};
+use testkit::tree::{Tree, join};
 
 /// A small random generator, so that the tests are the same in every run.
 pub struct Rng(pub u64);

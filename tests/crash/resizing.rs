@@ -10,9 +10,9 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::{Mode, Severity, check, repair};
 use littlefs::fs::{Fs, OpenOptions, root_superblock};
 
-use super::common::clfs::{CLfs, Config};
-use super::common::tree::{Tree, diff};
 use super::explore::factor;
+use testkit::clfs::{CLfs, Config};
+use testkit::tree::{Tree, diff};
 
 const ATTRS: [u8; 2] = [0x74, 0x75];
 

@@ -6,12 +6,12 @@ use littlefs::bd::emu::{BadBlock, EmuDevice, Event};
 use littlefs::bd::{BlockDevice, Geometry};
 use littlefs::fs::{Durability, FormatOptions, Fs, OpenOptions};
 
-use super::common::calls::{Call, Fail, Model, Subject};
-use super::common::clfs::{Config, V2_1};
-use super::common::ours::Ours;
-use super::common::tree::diff;
 use super::oracle::State;
 use super::random::Rng;
+use testkit::calls::{Call, Fail, Model, Subject};
+use testkit::clfs::{Config, V2_1};
+use testkit::ours::Ours;
+use testkit::tree::diff;
 
 /// The type of the attribute that identifies an object, whatever its name is.
 pub const ID: u8 = 0x49;

@@ -7,11 +7,11 @@ use littlefs::check::{Severity, check};
 use littlefs::fs::{Fs, OpenOptions};
 use littlefs::image::{Located, locate};
 
-use super::common::calls::{Call, Fail, Model, Subject, pattern};
-use super::common::clfs::{CError, CLfs, Info};
-use super::common::ours::Ours;
-use super::common::tree::{Entry, Tree, diff, join, show};
 use super::script::{ATTR, ID, NAME_MAX, Setup};
+use testkit::calls::{Call, Fail, Model, Subject, pattern};
+use testkit::clfs::{CError, CLfs, Info};
+use testkit::ours::Ours;
+use testkit::tree::{Entry, Tree, diff, join, show};
 
 /// Notes that the first write must have removed.
 const PENDING: [&str; 4] = ["sync-pending", "move-pending", "half-orphan", "orphan"];

@@ -4,21 +4,18 @@
 //! `PROPTEST_RNG_SEED` gives other sequences, and `LITTLEFS_TRACE` prints every call when it is
 //! made (with `--nocapture`), for the case that the C driver aborts in an assertion.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::arena::{Arena, Setup, Verdict};
-use common::calls::{Call, Fail, Subject, pattern};
-use common::clfs::{CError, CLfs, Config, V2_0, V2_1};
-use common::ops::{Op, Palette, op};
-use common::ours::Ours;
-use common::tree::{Entry, Tree, diff};
 use littlefs::fs::{FormatOptions, OpenOptions};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError, TestError, TestRunner};
+use testkit::calls::{Call, Fail, Subject, pattern};
+use testkit::clfs::{CError, CLfs, Config, V2_0, V2_1};
+use testkit::comparison::{Comparison, Setup, Verdict};
+use testkit::ops::{Op, Palette, op};
+use testkit::ours::Ours;
+use testkit::tree::{Entry, Tree, diff};
 
 /// How many random sequences there are for each setup, before the environment changes that.
 const CASES: u32 = 100;
@@ -43,12 +40,12 @@ fn block_count(block_size: u32) -> u32 {
 
 fn run_sequence(setup: &Setup, ops: &[Op]) -> Verdict {
     let palette = Palette::new(setup);
-    let mut arena = Arena::new(setup.clone())?;
+    let mut sides = Comparison::new(setup.clone())?;
     let mut log = Vec::new();
     // At the end each side has changed hands twice.
     for &op in ops.iter().chain(&[Op::Compare, Op::Exchange, Op::Exchange]) {
         // A panic must not hide which calls led to it.
-        catch_unwind(AssertUnwindSafe(|| palette.run(&mut arena, op, &mut log)))
+        catch_unwind(AssertUnwindSafe(|| palette.run(&mut sides, op, &mut log)))
             .unwrap_or_else(|panic| Err(panic_message(&*panic)))
             .map_err(|why| format!("{why}\nafter:\n    {}", log.join("\n    ")))?;
     }
@@ -159,13 +156,13 @@ fn limited_metadata() {
 }
 
 /// A sequence of calls, checked as the random ones are.
-fn script(setup: &Setup, body: impl FnOnce(&mut Arena) -> Verdict) {
+fn script(setup: &Setup, body: impl FnOnce(&mut Comparison) -> Verdict) {
     let run = || {
-        let mut arena = Arena::new(setup.clone())?;
-        body(&mut arena)?;
-        arena.compare()?;
-        arena.exchange()?;
-        arena.exchange()
+        let mut sides = Comparison::new(setup.clone())?;
+        body(&mut sides)?;
+        sides.compare()?;
+        sides.exchange()?;
+        sides.exchange()
     };
     if let Err(why) = run() {
         panic!("{setup:?}\n{why}");
@@ -177,25 +174,25 @@ fn script(setup: &Setup, body: impl FnOnce(&mut Arena) -> Verdict) {
 fn large_directory_grows_and_empties() {
     for (block_size, entries) in [(128, 60), (512, 400), (4096, 1500)] {
         let config = Config::new(block_size, 512, 16);
-        script(&Setup::new(config), |arena| {
-            arena.call(&Call::Mkdir(b"d".to_vec()))?;
+        script(&Setup::new(config), |sides| {
+            sides.call(&Call::Mkdir(b"d".to_vec()))?;
             let path = |i: u32| format!("d/{:x}", i.wrapping_mul(0x9e37_79b9)).into_bytes();
             for i in 0..entries {
-                arena.call(&Call::Create(path(i)))?;
+                sides.call(&Call::Create(path(i)))?;
                 if i % 3 == 0 {
-                    arena.call(&Call::Write { path: path(i), off: 0, len: 12, seed: i as u8 })?;
+                    sides.call(&Call::Write { path: path(i), off: 0, len: 12, seed: i as u8 })?;
                 }
             }
-            arena.exchange()?;
+            sides.exchange()?;
             for i in 0..entries / 2 {
-                arena.call(&Call::Unlink(path(i)))?;
+                sides.call(&Call::Unlink(path(i)))?;
             }
-            arena.exchange()?;
+            sides.exchange()?;
             for i in entries / 2..entries {
-                arena.call(&Call::Unlink(path(i)))?;
+                sides.call(&Call::Unlink(path(i)))?;
             }
-            arena.exchange()?;
-            arena.call(&Call::Rmdir(b"d".to_vec()))?;
+            sides.exchange()?;
+            sides.call(&Call::Rmdir(b"d".to_vec()))?;
             Ok(())
         });
     }
@@ -204,22 +201,22 @@ fn large_directory_grows_and_empties() {
 /// Directories inside each other, which are moved with their content.
 #[test]
 fn deep_tree_moves() {
-    script(&Setup::new(Config::new(512, 256, 16)), |arena| {
+    script(&Setup::new(Config::new(512, 256, 16)), |sides| {
         let mut path = b"d".to_vec();
         for _ in 0..40 {
-            arena.call(&Call::Mkdir(path.clone()))?;
+            sides.call(&Call::Mkdir(path.clone()))?;
             let file = [&path[..], b"/file"].concat();
-            arena.call(&Call::Create(file.clone()))?;
-            arena.call(&Call::Write { path: file, off: 0, len: 600, seed: 1 })?;
+            sides.call(&Call::Create(file.clone()))?;
+            sides.call(&Call::Write { path: file, off: 0, len: 600, seed: 1 })?;
             path.extend(b"/d");
         }
-        arena.exchange()?;
-        arena.call(&Call::Mkdir(b"other".to_vec()))?;
+        sides.exchange()?;
+        sides.call(&Call::Mkdir(b"other".to_vec()))?;
         let to = b"other/moved".to_vec();
-        arena.call(&Call::Rename { from: b"d/d/d".to_vec(), to, no_replace: true })?;
-        arena.exchange()?;
+        sides.call(&Call::Rename { from: b"d/d/d".to_vec(), to, no_replace: true })?;
+        sides.exchange()?;
         let (from, to) = (b"other/moved/d".to_vec(), b"top".to_vec());
-        arena.call(&Call::Rename { from, to, no_replace: true })?;
+        sides.call(&Call::Rename { from, to, no_replace: true })?;
         Ok(())
     });
 }
@@ -227,16 +224,16 @@ fn deep_tree_moves() {
 /// A file of many blocks, which is overwritten, shortened and extended everywhere.
 #[test]
 fn large_file_changes_anywhere() {
-    script(&Setup::new(Config::new(512, 1200, 16)), |arena| {
+    script(&Setup::new(Config::new(512, 1200, 16)), |sides| {
         let path = b"big".to_vec();
-        arena.call(&Call::Create(path.clone()))?;
+        sides.call(&Call::Create(path.clone()))?;
         let mut state = 1u32;
         let mut random = |below: u32| {
             state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
             (state >> 8) % below
         };
         for round in 0..60 {
-            let size = arena.model().bytes(&path).len() as u32;
+            let size = sides.model().bytes(&path).len() as u32;
             let call = match random(5) {
                 0 => Call::Truncate { path: path.clone(), size: random(200_000) },
                 1 | 2 => {
@@ -248,9 +245,9 @@ fn large_file_changes_anywhere() {
                     Call::Write { path: path.clone(), off, len, seed: round }
                 }
             };
-            arena.call(&call)?;
+            sides.call(&call)?;
             if round % 10 == 9 {
-                arena.exchange()?;
+                sides.exchange()?;
             }
         }
         Ok(())
@@ -262,27 +259,27 @@ fn large_file_changes_anywhere() {
 fn full_image_can_be_emptied() {
     for (block_size, prog_size) in [(128, 1), (512, 16), (4096, 4096)] {
         let setup = Setup::new(Config::new(block_size, 40, prog_size));
-        script(&setup, |arena| {
+        script(&setup, |sides| {
             let path = |i: u32| format!("f{i}").into_bytes();
             for round in 0..3 {
                 for i in 0..50 {
                     let path = path(i);
-                    let exists = arena.model().tree().contains_key(&path);
+                    let exists = sides.model().tree().contains_key(&path);
                     if !exists {
-                        arena.call(&Call::Create(path.clone()))?;
+                        sides.call(&Call::Create(path.clone()))?;
                     }
-                    if arena.model().tree().contains_key(&path) {
+                    if sides.model().tree().contains_key(&path) {
                         let len = 2 * block_size - 100;
-                        arena.call(&Call::Write { path, off: 0, len, seed: i as u8 + round })?;
+                        sides.call(&Call::Write { path, off: 0, len, seed: i as u8 + round })?;
                     }
                 }
-                arena.exchange()?;
+                sides.exchange()?;
                 let files: Vec<_> =
-                    arena.model().tree().keys().filter(|p| !p.is_empty()).cloned().collect();
+                    sides.model().tree().keys().filter(|p| !p.is_empty()).cloned().collect();
                 for path in files {
-                    arena.call(&Call::Unlink(path))?;
+                    sides.call(&Call::Unlink(path))?;
                 }
-                arena.exchange()?;
+                sides.exchange()?;
             }
             Ok(())
         });

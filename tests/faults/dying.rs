@@ -10,11 +10,11 @@ use littlefs::error::{Error, IoError, IoOp};
 use littlefs::fs::{FormatOptions, Fs};
 use littlefs::kv::{self, Key, Store};
 
-use super::common::calls::{Call, Fail, Model, Subject};
-use super::common::ours::Ours;
-use super::common::tree::diff;
 use super::device::Judged;
 use super::{BLOCK_COUNT, geometry, mount, options, prepared, sound, workload};
+use testkit::calls::{Call, Fail, Model, Subject};
+use testkit::ours::Ours;
+use testkit::tree::diff;
 
 /// A device on which `left` more writes succeed, and then none.
 fn dying(image: Vec<u8>, left: &Arc<AtomicU64>) -> Arc<Judged> {

@@ -1,8 +1,6 @@
 //! Failing hardware: an error at each device call in turn, bad blocks of every kind, and devices
 //! that fail completely.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod device;
 mod dying;
 mod moves;
@@ -10,15 +8,15 @@ mod panics;
 
 use std::sync::Arc;
 
-use common::calls::{Call, Fail, Model, Subject};
-use common::clfs::{CLfs, Config};
-use common::ours::Ours;
-use common::tree::{Tree, diff};
 use littlefs::bd::emu::{BadBlock, Call as DeviceCall, EmuDevice};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::error::{Error, IoOp};
 use littlefs::fs::{FormatOptions, Fs, OpenOptions};
+use testkit::calls::{Call, Fail, Model, Subject};
+use testkit::clfs::{CLfs, Config};
+use testkit::ours::Ours;
+use testkit::tree::{Tree, diff};
 
 const BLOCK_SIZE: u32 = 512;
 const BLOCK_COUNT: u32 = 64;

@@ -7,9 +7,9 @@ use littlefs::bd::RamDevice;
 use littlefs::bd::emu::crash::Crashes;
 use littlefs::bd::emu::{BadBlock, EmuDevice};
 
-use super::common::calls::{Call, Subject};
-use super::common::ours::Ours;
 use super::{BLOCK_COUNT, geometry, mount, options, prepared, sound};
+use testkit::calls::{Call, Subject};
+use testkit::ours::Ours;
 
 /// How many crash images of each run are tried, in addition to those that keep whole writes in
 /// order.

@@ -8,10 +8,10 @@ use littlefs::error::Error;
 use littlefs::fs::Fs;
 use littlefs::kv::{self, Key, Store};
 
-use super::common::calls::Subject;
-use super::common::ours::Ours;
 use super::device::Judged;
 use super::{geometry, options, prepared, sound, workload};
+use testkit::calls::Subject;
+use testkit::ours::Ours;
 
 const PANIC: &str = "a device that panics";
 

@@ -4,7 +4,7 @@ use littlefs::disk::commit::Writer;
 use littlefs::disk::superblock::MAGIC;
 use littlefs::disk::{GState, Pair, Superblock, Tail, tag};
 
-use super::builder::{
+use testkit::builder::{
     BLOCK, Builder, COUNT, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft,
     superblock,
 };

@@ -5,11 +5,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::common::chamelon::{Chamelon, written};
 use super::endure::{bounded, walk};
-use super::mutate;
-use super::random::Random;
-use super::see::see_dialect;
+use super::reports::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::chamelon::{check, recognise, show};
 use littlefs::check::{Severity, check as check_littlefs};
@@ -18,6 +15,9 @@ use littlefs::disk::superblock::{self, VERSION_2_0};
 use littlefs::error::Error;
 use littlefs::fs::{Fs, OpenOptions, ROOT};
 use littlefs::image::{self, Dialect};
+use testkit::chamelon::{Chamelon, written};
+use testkit::mutate;
+use testkit::random::Random;
 
 fn bases() -> Vec<(&'static str, Vec<u8>)> {
     let mut small = Chamelon::format(512, 128, 16);
@@ -88,10 +88,10 @@ fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
     for _ in 0..1 + r.below(4) {
         let at = first * bs + 4 + r.below(bs / 2);
         // words are pointers, sizes and tags
-        let word = [0, 1, 2, 0x21, 0x7fff_ffff, u32::MAX, r.next() as u32][r.below(7)];
+        let word = [0, 1, 2, 0x21, 0x7fff_ffff, u32::MAX, r.word() as u32][r.below(7)];
         match r.below(3) {
             0 => bytes[at] ^= 1 << r.below(8),
-            1 => bytes[at] = r.next() as u8,
+            1 => bytes[at] = r.word() as u8,
             _ => bytes[at..at + 4].copy_from_slice(&word.to_le_bytes()),
         }
     }

@@ -11,8 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-use super::common::clfs::{CError, CLfs, Config};
-use super::see::see;
+use super::reports::see;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Finding, Mode, Report, Severity, check, repair};
 use littlefs::error::{Error, Result};
@@ -20,6 +19,7 @@ use littlefs::fs::{At, DirId, Fs, Node, OpenOptions, ROOT};
 use littlefs::image;
 use littlefs::kv;
 use littlefs::recover::{Manifest, Saved, recover};
+use testkit::clfs::{CError, CLfs, Config};
 
 /// The most that any step may cost for an image of 64 KiB.
 const BYTES_MAX: isize = 64 << 20;

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::common::clfs::{CLfs, Config};
 use super::endure::walk;
-use super::mutate;
 use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Mode, Report, Severity, check, repair};
@@ -14,6 +12,8 @@ use littlefs::disk::{ListIndex, Pair, Superblock, ctz, tag};
 use littlefs::error::Result;
 use littlefs::fs::{Fs, OpenOptions, ROOT, root_superblock};
 use littlefs::mdir::store;
+use testkit::clfs::{CLfs, Config};
+use testkit::mutate;
 
 /// Of this many mutated images, one is cut off at every write.
 const CUT_EVERY: u64 = 7;

@@ -14,8 +14,8 @@ use littlefs::map::{self, Labels, Map, verify};
 use littlefs::recover::{Grade, Manifest, Saved, recover};
 use serde::Serialize;
 
-use super::common::builder::{Builder, put_ctz, put_dir, put_inline, soft};
 use super::endure::bounded;
+use testkit::builder::{Builder, put_ctz, put_dir, put_inline, soft};
 
 /// How deep the directories are nested.
 const DEPTH: u32 = 8_000;

@@ -4,13 +4,10 @@
 
 mod cases;
 mod chamelon;
-#[path = "../common/mod.rs"]
-mod common;
 mod endure;
 mod keep;
 mod large;
-mod mutate;
-mod see;
+mod reports;
 mod v1;
 mod verbs;
 
@@ -18,12 +15,12 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use builder::Builder;
 use cases::Case;
-use common::{builder, random};
 use endure::endure;
 use littlefs::bd::Geometry;
 use littlefs::disk::superblock;
+use testkit::builder::Builder;
+use testkit::mutate;
 
 /// For every crafted image, what must be readable can be read, each damage has its own error, and
 /// the verifier names the damage.

@@ -5,12 +5,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::common::tree::{Entry, Tree};
-use super::common::v1::{self, MOVED, V1};
 use super::endure::{bounded, walk};
-use super::mutate;
-use super::random::Random;
-use super::see::see_dialect;
+use super::reports::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Severity, check as check_littlefs};
 use littlefs::convert::{Failure, Job, convert};
@@ -20,6 +16,10 @@ use littlefs::fs::{Fs, OpenOptions, ROOT};
 use littlefs::image::{self, Dialect};
 use littlefs::recover::recover_from;
 use littlefs::v1::{check, show, usage};
+use testkit::mutate;
+use testkit::random::Random;
+use testkit::tree::{Entry, Tree};
+use testkit::v1::{self, MOVED, V1};
 
 fn bases() -> Vec<(String, Geometry, Vec<u8>)> {
     let mut tree = Tree::from([(Vec::new(), Entry::dir())]);
@@ -100,7 +100,7 @@ fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
         let word = [0, 1, 2, 0x21, 0x7fff_ffff, u32::MAX, r.below(64) as u32][r.below(7)];
         match r.below(4) {
             0 => block[at] ^= 1 << r.below(8),
-            1 => block[at] = r.next() as u8,
+            1 => block[at] = r.word() as u8,
             _ => block[at..at + 4].copy_from_slice(&word.to_le_bytes()),
         }
         v1::mend(block);

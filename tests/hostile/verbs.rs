@@ -8,9 +8,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::builder::{Builder, put_inline};
-use super::{cases, mutate};
+use super::cases;
 use littlefs::disk::Tail;
+use testkit::builder::{Builder, put_inline};
+use testkit::mutate;
 
 /// A shell script that runs the program with limits on address space (in KiB) and processor time
 /// (in seconds). A hang that uses no processor time is ended by timeout(1).

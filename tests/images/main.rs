@@ -4,18 +4,15 @@
 //! The images are made here by the C driver, configured as on well-known devices.
 //! `LITTLEFS_EXTRA_IMAGES` may name a directory with more images (`*.img`, `*.bin`).
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::path::Path;
 
-use common::calls::{Call, Model, Subject};
-use common::clfs::{CLfs, Config, V2_0, V2_1};
-use common::ours::Ours;
-use common::tree::{Attrs, Tree, diff, join, show};
 use littlefs::bd::Geometry;
 use littlefs::error::Error;
 use littlefs::fs::{OpenOptions, ROOT};
+use testkit::calls::{Call, Model, Subject};
+use testkit::clfs::{CLfs, Config, V2_0, V2_1};
+use testkit::ours::Ours;
+use testkit::tree::{Attrs, Tree, diff, join, show};
 
 /// The types of attributes that these images use.
 const ATTR_TYPES: [u8; 3] = [0x00, 0x74, 0xff];
@@ -112,7 +109,7 @@ fn used_image(config: &Config) -> Vec<u8> {
     let more = [2 * block - 4, 2 * block - 3, 3 * block, 5 * block + 7];
     for (i, &size) in sizes.iter().chain(&more).enumerate() {
         let path = format!("www/js/{size}.js");
-        let bytes = common::calls::pattern(i as u8 + 1, size);
+        let bytes = testkit::calls::pattern(i as u8 + 1, size);
         c.write_file(path.as_bytes(), &bytes).expect("write");
     }
     for i in 0..40u32 {
@@ -262,7 +259,7 @@ fn images_of_known_devices() {
 /// write.
 #[test]
 fn images_of_interrupted_devices() {
-    type Step = fn(&mut CLfs) -> common::clfs::CResult<()>;
+    type Step = fn(&mut CLfs) -> testkit::clfs::CResult<()>;
     let steps: [(&str, Step); 6] = [
         ("rename across directories", |c| c.rename(b"a/file", b"b/moved")),
         ("rename of a directory", |c| c.rename(b"a/sub", b"b/sub")),

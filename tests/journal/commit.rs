@@ -9,13 +9,14 @@ use littlefs::journal::{Journal, Mode, Why, commit_to};
 use littlefs::transactions::{At, Reason};
 use parking_lot::Mutex;
 
-use crate::common::calls::{Call, Model, Subject};
-use crate::common::clfs::{CLfs, Config};
-use crate::common::tree::Tree;
 use crate::lab::{Lab, MemoryFile, assert_same, geometry, last};
-use crate::mounted::{littlefs, output, run, wait_until};
 use crate::program::fails;
-use crate::states::{Random, random_call};
+use crate::states::random_call;
+use testkit::calls::{Call, Model, Subject};
+use testkit::clfs::{CLfs, Config};
+use testkit::mounted::{littlefs, output, run, wait_until};
+use testkit::random::Random;
+use testkit::tree::Tree;
 
 /// A device that records what is written.
 struct Recorder {

@@ -3,9 +3,10 @@
 
 use littlefs::transactions::Reason;
 
-use crate::common::calls::{Call, Model, Subject};
 use crate::lab::{Lab, MemoryFile, assert_same, geometry, last, read};
-use crate::states::{Random, random_call};
+use crate::states::random_call;
+use testkit::calls::{Call, Model, Subject};
+use testkit::random::Random;
 
 /// A journal of several transactions, savepoints and a revert. After each sync, its length, the
 /// number of the state, and the content of the state are recorded.

@@ -12,10 +12,11 @@ use littlefs::transactions::format::{Head, Kind, entry};
 use littlefs::transactions::{At, JournalDevice};
 use littlefs::{fs::Fs, image};
 
-use crate::common::calls::{Call, Model, Subject};
 use crate::lab::{Lab, MemoryFile, geometry, options, read};
 use crate::mend::mend;
-use crate::states::{Random, random_call};
+use crate::states::random_call;
+use testkit::calls::{Call, Model, Subject};
+use testkit::random::Random;
 
 fn journal(lab: &Lab) -> Vec<u8> {
     let file = lab.journal();

@@ -13,9 +13,9 @@ use littlefs::transactions::scan::{Scan, scan};
 use littlefs::transactions::{History, JournalDevice, JournalFile, Reason};
 use parking_lot::Mutex;
 
-use crate::common::calls::Call;
-use crate::common::ours::Ours;
-use crate::common::tree::{Tree, diff};
+use testkit::calls::Call;
+use testkit::ours::Ours;
+use testkit::tree::{Tree, diff};
 
 /// A file in memory that records what is done to it.
 #[derive(Default)]

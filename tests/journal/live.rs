@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::mounted::{Mounted, littlefs, noise, output, python, run, wait_until, walk};
 use crate::program::{Journaled, fails};
+use testkit::mounted::{Mounted, littlefs, noise, output, python, run, wait_until, walk};
 
 /// Set an extended attribute of the root. Returns the errno, or 0.
 fn setxattr(j: &Mounted, name: &str, value: &str) -> i32 {
@@ -43,7 +43,7 @@ fn the_image_never_changes_and_nothing_synced_is_lost() {
     j.assert_unchanged();
     j.run("commit", &[image.to_str().expect("simple")]);
     let mut all = shown;
-    let entry = crate::common::tree::Entry::file(b"unmounting flushes".to_vec());
+    let entry = testkit::tree::Entry::file(b"unmounting flushes".to_vec());
     all.insert(b"later".to_vec(), entry);
     j.m.compare(&all);
 }
@@ -172,7 +172,7 @@ fn through_mount_8_and_with_remount() {
     let options = format!("rw,noauto,journal={}", j.file().display());
     run(std::process::Command::new(&helper).arg(j.m.image()).arg(j.m.dir()).args(["-o", &options]));
     fs::write(j.m.path("a"), b"x").expect("write");
-    if crate::mounted::is_root() {
+    if testkit::mounted::is_root() {
         let remount = |options: &str| {
             output(littlefs().args(["mount", "-o", options]).arg(j.m.image()).arg(j.m.dir()))
         };

@@ -1,8 +1,5 @@
 //! Journals: transactions that are appended to a file, over an image that does not change.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod commit;
 mod crash;
 mod hostile;
@@ -12,5 +9,3 @@ mod mend;
 mod program;
 mod run;
 mod states;
-
-use common::mounted;

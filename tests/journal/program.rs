@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::common::tree::Tree;
-use crate::mounted::{Mounted, c_tree, littlefs, noise, output, run, walk};
+use testkit::mounted::{Mounted, c_tree, littlefs, noise, output, run, walk};
+use testkit::tree::Tree;
 
 /// A mount over a journal beside the image.
 pub struct Journaled {

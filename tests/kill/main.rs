@@ -3,13 +3,8 @@
 //!
 //! `LITTLEFS_KILL_FACTOR=N` kills N times as often.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod ledger;
 mod load;
 mod parallel;
 mod rebuilding;
 mod sigkill;
-
-use common::mounted;

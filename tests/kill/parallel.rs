@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command};
 
-use crate::mounted::{Mounted, sh, wait_until};
+use testkit::mounted::{Mounted, sh, wait_until};
 
 /// What each process does: it works on its own files, in its own directory and in one that all
 /// share, renames between the two, appends to a file that all share, and compares its files at the

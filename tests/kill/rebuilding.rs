@@ -6,9 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::tree::{Entry, Tree};
-use crate::common::v1::V1;
-use crate::mounted::{littlefs, output, run};
+use testkit::mounted::{littlefs, output, run};
+use testkit::tree::{Entry, Tree};
+use testkit::v1::V1;
 
 /// System calls that change files or names. Not every architecture has those that begin with `?`.
 const CALLS: [&str; 10] = [

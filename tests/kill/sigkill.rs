@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::load::{Load, sync_dir};
-use crate::mounted::{Mounted, littlefs, output, run, wait_until};
+use testkit::mounted::{Mounted, littlefs, output, run, wait_until};
 
 /// How many times the daemon is killed for each set of mount options, with a factor of 1.
 const KILLS: u32 = 110;

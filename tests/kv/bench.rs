@@ -7,8 +7,8 @@ use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Severity, check};
 use littlefs::kv::{Error, Key, Kind, Options, Store};
 
-use super::common::clfs::{CLfs, Config};
-use super::common::tree::Kind as TreeKind;
+use testkit::clfs::{CLfs, Config};
+use testkit::tree::Kind as TreeKind;
 
 /// All values by their keys.
 pub type Content = BTreeMap<Key, Vec<u8>>;

@@ -143,7 +143,7 @@ fn values_come_and_go() {
 /// library takes the place of the mount. (chamelon's justfile: read, hardtail.)
 #[test]
 fn what_others_wrote_is_there() {
-    use super::common::clfs::{CLfs, Config};
+    use testkit::clfs::{CLfs, Config};
     let shell = Shell::new();
     let image = fs::read(&shell.image).expect("the image");
     let mut config = Config::new(4096, 64, 16);

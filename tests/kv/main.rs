@@ -32,9 +32,6 @@
 //! | lib_test: last block index, sizes of entries | `values::every_size_around_the_boundaries`, unit tests of `src/disk/ctz.rs` |
 //! | src/dune: empty ls, big, rootdir, rewrite, subdir, runtest; justfile: read, hardtail | `command::*` |
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod batches;
 mod bench;
 mod command;

@@ -7,7 +7,7 @@ use littlefs::bd::FileDevice;
 use littlefs::kv::{Options, Store};
 
 use super::bench::{bytes, geometry, key};
-use super::common::peak_kib;
+use testkit::peak_kib;
 
 /// How many values of 100 bytes a store gets: much more than the budgets hold.
 const VALUES: usize = 120_000;

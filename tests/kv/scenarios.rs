@@ -11,8 +11,8 @@ use super::bench::{
     assert_sound, bytes, connect, connect_with, content, fails, fresh, geometry, key, read_by_c,
 };
 
-use super::common::clfs::Config as CConfig;
-use super::common::surgery::Surgeon;
+use testkit::clfs::Config as CConfig;
+use testkit::surgery::Surgeon;
 
 fn get(store: &Store, path: &str) -> Vec<u8> {
     store.get(&key(path)).unwrap_or_else(|e| panic!("get: {e}"))

@@ -12,11 +12,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::tree::Kind;
-use crate::mounted::{
+use crate::status::Other;
+use testkit::mounted::{
     ALONE, Mounted, as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until,
 };
-use crate::status::Other;
+use testkit::tree::Kind;
 
 /// `refused COMMAND WORDS` checks that the command fails and prints these words.
 const PRELUDE: &str = r#"

@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::chamelon::{manifest, sha1, written};
-use crate::common::tree::Kind;
-use crate::mounted::{Mounted, as_root, c_tree, littlefs, output, walk};
+use testkit::chamelon::{manifest, sha1, written};
+use testkit::mounted::{Mounted, as_root, c_tree, littlefs, output, walk};
+use testkit::tree::Kind;
 
 fn refusal(command: &mut Command) -> String {
     let out = output(command);

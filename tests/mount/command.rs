@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use crate::mounted::{Mounted, is_mounted, littlefs, noise, output, run};
+use testkit::mounted::{Mounted, is_mounted, littlefs, noise, output, run};
 
 /// Try to mount. It must fail with this exit code and these words, and leave nothing behind.
 fn refused(m: &Mounted, options: &str, code: i32, words: &[&str]) {

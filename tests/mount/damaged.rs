@@ -7,7 +7,7 @@ use std::sync::Arc;
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::fs::{DirId, Fs, Node, OpenOptions, ROOT, Storage};
 
-use crate::mounted::{Mounted, littlefs, output, python, run};
+use testkit::mounted::{Mounted, littlefs, output, python, run};
 
 /// How many blocks the file `large` has.
 const LARGE: u64 = 10;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::tree::{Kind, Tree};
-use crate::mounted::{
+use testkit::mounted::{
     Mounted, c_tree, is_root, littlefs, noise, output, python, run, wait_until, walk,
 };
+use testkit::tree::{Kind, Tree};
 
 /// What C littlefs finds in a copy of the present image. The daemon may be writing, so the blocks
 /// of the copy may be from different moments, as after a crash.
@@ -227,7 +227,7 @@ fn in_the_foreground_the_exit_code_tells() {
         .args([m.image(), m.dir()])
         .spawn()
         .expect("the program should start");
-    wait_until("the mount", || crate::mounted::is_mounted(&m.dir()));
+    wait_until("the mount", || testkit::mounted::is_mounted(&m.dir()));
     fs::write(m.path("f"), b"x").expect("write");
     run(Command::new("kill").arg("-TERM").arg(daemon.id().to_string()));
     assert!(daemon.wait().expect("wait").success());

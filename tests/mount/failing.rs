@@ -4,9 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::mounted::{as_root, littlefs, noise, output, run, wait_until};
 use crate::status::status;
 use crate::trouble::{Rig, fails, held, sync};
+use testkit::mounted::{as_root, littlefs, noise, output, run, wait_until};
 
 fn cut(path: &Path, len: u64) {
     let file = OpenOptions::new().write(true).open(path);

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::mounted::{Mounted, c_tree, is_mounted, littlefs, output, run, wait_until};
 use crate::status::status;
+use testkit::mounted::{Mounted, c_tree, is_mounted, littlefs, output, run, wait_until};
 
 /// Ask for an unmount. Returns the exit status and the messages.
 fn umount(m: &Mounted, flags: &[&str]) -> (i32, String) {

@@ -3,8 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 
-use crate::common::clfs::{CLfs, Config};
-use crate::mounted::{Mounted, littlefs, noise, output, run};
+use testkit::clfs::{CLfs, Config};
+use testkit::mounted::{Mounted, littlefs, noise, output, run};
 
 fn blocks(image: &std::path::Path) -> u64 {
     let out = run(littlefs().args(["info", "--json"]).arg(image));

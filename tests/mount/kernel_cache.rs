@@ -4,8 +4,8 @@
 
 use std::fs;
 
-use crate::mounted::{Mounted, python};
 use crate::status::status;
+use testkit::mounted::{Mounted, python};
 
 /// A script that runs as root, with a mount that is open to others. `as_user(call)` makes a call as
 /// another user.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::mounted::{Mounted, python, sh};
+use testkit::mounted::{Mounted, python, sh};
 
 fn fill(m: &Mounted, count: usize) {
     fs::create_dir(m.path("d")).expect("mkdir");

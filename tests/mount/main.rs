@@ -4,9 +4,6 @@
 //! Each test ends with `Mounted::finish`, which unmounts and compares what the mount has shown with
 //! what C littlefs reads from the image.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod at_home;
 mod chamelon;
 mod command;
@@ -33,5 +30,3 @@ mod trust;
 mod unmounting;
 mod users;
 mod v1;
-
-use common::mounted;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::{Read, Write};
 
-use super::common::peak_kib;
-use super::mounted::Mounted;
 use super::status::status;
+use testkit::mounted::Mounted;
+use testkit::peak_kib;
 
 /// How many bytes are copied in and out.
 const COPIED: usize = 1 << 30;

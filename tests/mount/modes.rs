@@ -5,8 +5,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use crate::mounted::{Mounted, as_root, littlefs, output, run, sh};
 use crate::operations::drop_caches;
+use testkit::mounted::{Mounted, as_root, littlefs, output, run, sh};
 
 /// The permission bits of an entry in the mount.
 fn mode(m: &Mounted, name: &str) -> u32 {

@@ -4,8 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use crate::mounted::{Mounted, noise, python, wait_until};
 use crate::operations::drop_caches;
+use testkit::mounted::{Mounted, noise, python, wait_until};
 
 fn open_new(m: &Mounted, name: &str) -> File {
     let options = OpenOptions::new().read(true).write(true).create_new(true).clone();

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use crate::mounted::{Mounted, noise, python};
+use testkit::mounted::{Mounted, noise, python};
 
 /// The errno of a failure.
 fn errno<T>(result: io::Result<T>) -> i32 {
@@ -232,7 +232,7 @@ os.unlink('f')
 ",
     );
     // The kernel forgets the file, and so frees it, a moment after the deletion.
-    crate::mounted::wait_until("the space to come back", || {
+    testkit::mounted::wait_until("the space to come back", || {
         let free = python(&m.dir(), "import os; print(os.statvfs('.').f_bfree)");
         free.trim().parse::<u32>().expect("a number") >= 250
     });

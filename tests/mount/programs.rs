@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::mounted::{Mounted, noise, sh};
+use testkit::mounted::{Mounted, noise, sh};
 
 /// A tree of small and large files on the host.
 fn source(m: &Mounted) -> std::path::PathBuf {

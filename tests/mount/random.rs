@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
 
-use super::mounted::{Mounted, noise, walk};
+use testkit::mounted::{Mounted, noise, walk};
 
 /// How many sequences there are, and how many calls the longest has.
 const CASES: u32 = 60;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::mounted::{ALONE, Mounted, as_root, is_mounted};
+use testkit::mounted::{ALONE, Mounted, as_root, is_mounted};
 
 /// One refusal.
 struct Case {

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::process::{Child, Command};
 
-use crate::mounted::{Mounted, c_tree, is_mounted, littlefs, run, wait_until};
 use crate::status::status;
+use testkit::mounted::{Mounted, c_tree, is_mounted, littlefs, run, wait_until};
 
 /// A daemon in the foreground with its own settings and its own log.
 struct Foreground {

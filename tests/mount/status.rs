@@ -8,7 +8,7 @@ use std::process::Command;
 use fuser::{Config, Filesystem, MountOption};
 use serde_json::Value;
 
-use crate::mounted::{Mounted, littlefs, noise, output, run, wait_until};
+use testkit::mounted::{Mounted, littlefs, noise, output, run, wait_until};
 
 /// The status of a mount.
 pub fn status(target: &Path) -> Value {

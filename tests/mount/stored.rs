@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::common::clfs::{CError, CLfs, Config};
-use crate::mounted::{BLOCK_SIZE, Mounted, as_root, littlefs, output, python, run, sh};
 use crate::operations::drop_caches;
+use testkit::clfs::{CError, CLfs, Config};
+use testkit::mounted::{BLOCK_SIZE, Mounted, as_root, littlefs, output, python, run, sh};
 
 /// Seconds and nanoseconds since 1970.
 type Time = (u64, u32);

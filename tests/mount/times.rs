@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use crate::mounted::{Mounted, sh};
 use crate::operations::drop_caches;
+use testkit::mounted::{Mounted, sh};
 
 fn mtime(m: &Mounted, name: &str) -> SystemTime {
     fs::metadata(m.path(name)).expect("stat").modified().expect("mtime")

@@ -8,9 +8,9 @@ use std::process::{Child, Command, ExitStatus, Output};
 
 use tempfile::TempDir;
 
-use crate::common::tree::Kind;
-use crate::mounted::{as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until};
 use crate::status::status;
+use testkit::mounted::{as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until};
+use testkit::tree::Kind;
 
 /// An image on a small filesystem of its own, with the daemon in the foreground.
 pub struct Rig {
@@ -390,7 +390,7 @@ fn what_will_be_read_only_is_said_when_mounting() {
     use littlefs::disk::commit::{Layout, Writer};
     use littlefs::disk::tag;
 
-    use crate::mounted::Mounted;
+    use testkit::mounted::Mounted;
 
     let file = |w: &mut Writer, id, name: &[u8], head: u32, size: u32| {
         w.tag(tag::REG, id, name);

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::mounted::{as_root, c_tree};
 use crate::users::among_users;
+use testkit::mounted::{as_root, c_tree};
 
 /// `refused WORDS COMMAND...` checks that the command soon fails and prints these words.
 const REFUSED: &str = r#"

@@ -2,8 +2,8 @@
 //! bound, whatever the daemon, the path of the image or the mount table are.
 
 use crate::at_home::at_home;
-use crate::mounted::c_tree;
 use crate::users::among_users;
+use testkit::mounted::c_tree;
 
 /// `soon COMMAND` checks that the command ends before long. `daemon` is the process that serves
 /// `$mnt`.

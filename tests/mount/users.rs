@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::mounted::{ALONE, Mounted, as_root, c_tree, run};
+use testkit::mounted::{ALONE, Mounted, as_root, c_tree, run};
 
 /// `$littlefs`, `$image` and `$mnt` can be used by all and belong to `$user`; `$other` is another
 /// user. `denied COMMAND` checks that the command is refused.

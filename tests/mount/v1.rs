@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use crate::common::tree::{Entry, Tree};
-use crate::common::v1::{MOVED, V1};
-use crate::mounted::{Mounted, littlefs, output, run, walk};
 use crate::status::status;
+use testkit::mounted::{Mounted, littlefs, output, run, walk};
+use testkit::tree::{Entry, Tree};
+use testkit::v1::{MOVED, V1};
 
 #[test]
 fn an_image_of_version_1_is_mounted_read_only() {
@@ -48,7 +48,7 @@ fn an_image_of_version_1_is_mounted_read_only() {
     assert_eq!(df.trim(), format!("{} {free}", info["block_count"]));
     let mut shown = walk(&m.dir());
     shown.entry(Vec::new()).or_insert_with(Entry::dir);
-    crate::common::tree::diff("mounted", &shown, "stored", &tree).unwrap();
+    testkit::tree::diff("mounted", &shown, "stored", &tree).unwrap();
     let e = fs::write(m.path("new"), b"1").expect_err("read-only");
     assert_eq!(e.raw_os_error(), Some(libc::EROFS));
     // others may look meanwhile

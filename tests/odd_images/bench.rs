@@ -7,10 +7,10 @@ use littlefs::check::{Report, Severity, check};
 use littlefs::error::Error;
 use littlefs::fs::{OpenOptions, ROOT};
 
-use crate::common::calls::{Call, Model, Subject, pattern};
-use crate::common::clfs::{CLfs, Config};
-use crate::common::ours::Ours;
-use crate::common::tree::{Tree, diff};
+use testkit::calls::{Call, Model, Subject, pattern};
+use testkit::clfs::{CLfs, Config};
+use testkit::ours::Ours;
+use testkit::tree::{Tree, diff};
 
 pub const ATTR_TYPES: [u8; 2] = [0x74, 0xff];
 
@@ -22,7 +22,7 @@ pub fn geometry(config: &Config) -> Geometry {
 pub fn configs() -> Vec<Config> {
     vec![
         Config::new(512, 128, 16),
-        Config { disk_version: crate::common::clfs::V2_0, ..Config::new(512, 128, 64) },
+        Config { disk_version: testkit::clfs::V2_0, ..Config::new(512, 128, 64) },
         Config::new(512, 128, 512),
         Config::new(4096, 64, 256),
     ]

@@ -10,9 +10,9 @@ use littlefs::error::Error;
 use littlefs::fs::ROOT;
 
 use crate::bench::*;
-use crate::common::clfs::{CLfs, CResult, Config};
-use crate::common::random::Random;
-use crate::common::tree::Tree;
+use testkit::clfs::{CLfs, CResult, Config};
+use testkit::random::Random;
+use testkit::tree::Tree;
 
 /// How many damaged images there are of each configuration. `ODD_ROUNDS` asks for more.
 fn rounds() -> u64 {

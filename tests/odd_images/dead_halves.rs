@@ -7,8 +7,8 @@ use littlefs::disk::{Pair, Part};
 use littlefs::fs::Node;
 
 use crate::bench::*;
-use crate::common::clfs::Config;
-use crate::common::surgery::Surgeon;
+use testkit::clfs::Config;
+use testkit::surgery::Surgeon;
 
 /// How a block becomes unusable.
 const DEATHS: [fn(&mut [u8]); 4] = [
@@ -92,7 +92,7 @@ fn both_halves_are_dead() {
                 let file = ours.open_file(name.as_bytes()).expect("open");
                 let want = &tree[name.as_bytes()];
                 let bytes = ours.read(file).expect("read");
-                assert!(matches!(&want.kind, crate::common::tree::Kind::File(b) if *b == bytes));
+                assert!(matches!(&want.kind, testkit::tree::Kind::File(b) if *b == bytes));
             }
         }
     }

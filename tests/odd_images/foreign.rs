@@ -7,9 +7,9 @@ use littlefs::check::Severity;
 use littlefs::disk::Pair;
 
 use crate::bench::*;
-use crate::common::calls::{Call, Fail, Model, Subject};
-use crate::common::clfs::Config;
-use crate::common::surgery::Surgeon;
+use testkit::calls::{Call, Fail, Model, Subject};
+use testkit::clfs::Config;
+use testkit::surgery::Surgeon;
 
 /// Directories that are not in the thread, one at a time and all together.
 const UNTHREADED: [&[&str]; 5] = [&["a/sub"], &["a"], &["many"], &["z"], &["b", "many", "a/sub"]];
@@ -59,7 +59,7 @@ fn unthreaded_directories_are_read_and_changed() {
             let mut again = open(&config, &image, false);
             same(&name, model.tree(), "ours again", &again.tree().expect("we read"));
             // C reads it, too; it must not write before the thread is whole.
-            let mut c = crate::common::clfs::CLfs::mount(image.clone(), &config).expect("C mounts");
+            let mut c = testkit::clfs::CLfs::mount(image.clone(), &config).expect("C mounts");
             same(&name, model.tree(), "C", &c.tree(&ATTR_TYPES).expect("C reads"));
             let errors = codes(&config, &image, Severity::Error);
             assert!(errors.iter().all(|&code| code == "unthreaded"), "{name}: {errors:?}");
@@ -177,7 +177,7 @@ fn unsorted_directories_are_read_and_changed() {
                 let errors = codes(&config, &image, Severity::Error);
                 assert!(errors.iter().all(|&code| code == "name-order"), "{name}: {errors:?}");
                 // C lists what it may not find.
-                let mut c = crate::common::clfs::CLfs::mount(image, &config).expect("C mounts");
+                let mut c = testkit::clfs::CLfs::mount(image, &config).expect("C mounts");
                 for dir in ["", "a", "b", "many"] {
                     let listed = c.list(dir.as_bytes()).expect("C lists");
                     let listed: BTreeSet<_> = listed.into_iter().map(|(name, _)| name).collect();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use littlefs::check::Severity;
 
 use crate::bench::*;
-use crate::common::clfs::{CLfs, CResult, Config};
-use crate::common::surgery::Surgeon;
+use testkit::clfs::{CLfs, CResult, Config};
+use testkit::surgery::Surgeon;
 
 /// An operation of C.
 type Step = fn(&mut CLfs) -> CResult<()>;

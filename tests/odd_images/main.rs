@@ -5,9 +5,6 @@
 //! For each kind, it is known what a read-only mount shows and what the first write repairs.
 //! Nothing is ever damaged.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod bench;
 mod damaged;
 mod dead_halves;

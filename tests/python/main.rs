@@ -4,22 +4,19 @@
 //! This needs `python3` with its `venv` module, and access to PyPI once: the package is installed
 //! into `target/venv`. Without these, the test fails and says what to do.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use common::calls::{Call, Model, Subject, pattern};
-use common::clfs::{Config, V2_0, V2_1};
-use common::ours::Ours;
-use common::python::python;
-use common::tree::{Entry, Kind, Tree, diff};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::fs::{FormatOptions, OpenOptions};
 use serde_json::{Value, json};
+use testkit::calls::{Call, Model, Subject, pattern};
+use testkit::clfs::{Config, V2_0, V2_1};
+use testkit::ours::Ours;
+use testkit::python::python;
+use testkit::tree::{Entry, Kind, Tree, diff};
 
 /// The types of the attributes that are compared.
 const ATTR_TYPES: [u8; 2] = [0x74, 0xff];

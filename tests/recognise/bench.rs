@@ -6,7 +6,7 @@ use std::process::Command;
 use littlefs::disk::crc;
 use littlefs::image::{self, OpenError, Opened, Options, Place};
 
-use crate::common::clfs::{CLfs, Config};
+use testkit::clfs::{CLfs, Config};
 
 /// A small device whose images are made quickly.
 pub fn small() -> Config {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bench::{flash, small, without_tree};
-use crate::common::clfs::Config;
-use crate::common::v1::V1;
+use testkit::clfs::Config;
+use testkit::v1::V1;
 
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name)

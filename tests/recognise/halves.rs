@@ -5,7 +5,7 @@ use littlefs::container::{Doubt, Kind};
 use littlefs::image::{OpenError, Reason};
 
 use crate::bench::*;
-use crate::common::clfs::{CLfs, Config};
+use testkit::clfs::{CLfs, Config};
 
 /// What a block may hold that does not hold a superblock any more.
 const LOSSES: [fn(&mut [u8]); 4] = [

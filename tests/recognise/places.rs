@@ -2,7 +2,7 @@
 //! they start.
 
 use crate::bench::*;
-use crate::common::clfs::Config;
+use testkit::clfs::Config;
 
 /// Bytes that do not contain a filesystem.
 fn filler(len: usize) -> Vec<u8> {
@@ -52,7 +52,7 @@ fn all_of_them_are_named_and_only_sound_ones() {
 fn an_image_inside_of_an_image_is_not_named() {
     let inner = without_tree(&Config::new(512, 16, 16));
     let config = flash();
-    let mut c = crate::common::clfs::CLfs::fresh(&config).expect("format");
+    let mut c = testkit::clfs::CLfs::fresh(&config).expect("format");
     c.write_file(b"inner.img", &inner).expect("write");
     c.mkdir(b"dir").expect("mkdir");
     let outer = c.unmount();

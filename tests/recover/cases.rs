@@ -9,8 +9,9 @@ use littlefs::recover::{Grade, recover, save};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::clfs::{CLfs, Config};
-use crate::past::{Past, Random, Shape};
+use crate::past::{Past, Shape};
+use testkit::clfs::{CLfs, Config};
+use testkit::random::Random;
 
 const ROOMY: Shape = Shape {
     block_size: 512,
@@ -339,7 +340,7 @@ fn rename_in_block(block: &mut [u8], from: u8, to: u8) {
 /// Whatever the bytes are, there is an answer, and the output is bounded.
 #[test]
 fn hostile_images_are_saved_in_bounds() {
-    let mut random = Random::new(5);
+    let mut random = Random(5);
     for round in 0..40 {
         let mut past = Past::new(ROOMY, round);
         (0..60).for_each(|_| past.step());

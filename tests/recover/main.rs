@@ -1,9 +1,6 @@
 //! `littlefs recover`: what comes back, and that a wrong result is never called checked or
 //! complete.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod cases;
 mod hidden;
 mod past;

@@ -5,36 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::recover::{Grade, Recovered, Recovery, recover};
 
-use crate::common::clfs::{CError, CLfs, Config};
+use testkit::clfs::{CError, CLfs, Config};
+use testkit::random::Random;
 
-/// Random numbers that depend only on the seed.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 20) % n.max(1) as u64) as usize
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        // some content is mostly erased bytes, or zeros, or small numbers like pointers
-        let kind = self.below(8);
-        (0..len)
-            .map(|i| match kind {
-                0 if self.below(20) > 0 => 0xff,
-                1 => 0,
-                2 if i % 4 > 0 => 0,
-                2 => self.below(64) as u8,
-                _ => self.below(256) as u8,
-            })
-            .collect()
-    }
+/// The content of a file.
+fn content(random: &mut Random, len: usize) -> Vec<u8> {
+    // some content is mostly erased bytes, or zeros, or small numbers like pointers
+    let kind = random.below(8);
+    (0..len)
+        .map(|i| match kind {
+            0 if random.below(20) > 0 => 0xff,
+            1 => 0,
+            2 if i % 4 > 0 => 0,
+            2 => random.below(64) as u8,
+            _ => random.below(256) as u8,
+        })
+        .collect()
 }
 
 /// The parameters of a history.
@@ -87,7 +73,7 @@ impl Past {
             c,
             config,
             shape,
-            random: Random::new(seed),
+            random: Random(seed),
             versions: HashMap::new(),
             present: BTreeMap::new(),
             dirs,
@@ -195,7 +181,7 @@ impl Past {
         match self.random.below(20) {
             0..8 => {
                 let (path, size) = (self.path(), self.size());
-                let bytes = self.random.bytes(size);
+                let bytes = content(&mut self.random, size);
                 self.write(&path, &bytes);
             }
             8..13 => {
@@ -206,7 +192,7 @@ impl Past {
             13 | 14 => {
                 if let Some(path) = self.file() {
                     let size = self.size();
-                    let bytes = self.random.bytes(size);
+                    let bytes = content(&mut self.random, size);
                     self.intend(&path, [&self.present[&path][..], &bytes].concat());
                     let appended = self.c.append(&path, &bytes);
                     self.expect(appended);
@@ -216,7 +202,7 @@ impl Past {
             15 => {
                 if let Some(path) = self.file() {
                     let at = self.random.below(self.present[&path].len() + 1);
-                    let bytes = self.random.bytes(17);
+                    let bytes = content(&mut self.random, 17);
                     let mut content = self.present[&path].clone();
                     content.resize(content.len().max(at + bytes.len()), 0);
                     content[at..at + bytes.len()].copy_from_slice(&bytes);

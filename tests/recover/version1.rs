@@ -9,8 +9,8 @@ use littlefs::disk::{ListIndex, ctz};
 use littlefs::image::Dialect;
 use littlefs::recover::{Grade, Recovery, recover_from};
 
-use crate::common::v1::{DIRECTORY, Entry, FILE, MOVED, V1, metadata};
-use crate::past::Random;
+use testkit::random::Random;
+use testkit::v1::{DIRECTORY, Entry, FILE, MOVED, V1, metadata};
 
 const NULL: u32 = u32::MAX;
 
@@ -44,7 +44,7 @@ impl Driver {
             block_size: block_size as usize,
             dirs: vec![(String::new(), root)],
             next: 4,
-            random: Random::new(seed),
+            random: Random(seed),
             versions: HashMap::new(),
         }
     }
@@ -129,7 +129,7 @@ impl Driver {
     }
 
     fn fits(&self, at: usize, name: &str) -> bool {
-        let used: usize = self.dirs[at].1.entries.iter().map(Entry::len).sum();
+        let used: usize = self.dirs[at].1.entries.iter().map(Entry::size).sum();
         20 + used + 12 + name.len() <= self.block_size
     }
 

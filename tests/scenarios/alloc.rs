@@ -1,7 +1,7 @@
 //! Filling the image, emptying it, and filling it again.
 
-use crate::common::calls::{Fail, pattern};
-use crate::common::clfs::Config;
+use testkit::calls::{Fail, pattern};
+use testkit::clfs::Config;
 
 use super::lab::*;
 

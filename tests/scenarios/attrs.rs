@@ -2,8 +2,8 @@
 
 use littlefs::fs::At;
 
-use crate::common::calls::{Call, Fail};
-use crate::common::clfs::Config;
+use testkit::calls::{Call, Fail};
+use testkit::clfs::Config;
 
 use super::lab::*;
 
@@ -40,10 +40,10 @@ trait TooLarge {
     fn apply_attr_too_large(&mut self, path: &str) -> Result<(), Fail>;
 }
 
-impl TooLarge for crate::common::ours::Ours {
+impl TooLarge for testkit::ours::Ours {
     /// One byte more than `attr_max`.
     fn apply_attr_too_large(&mut self, path: &str) -> Result<(), Fail> {
-        use crate::common::calls::Subject as _;
+        use testkit::calls::Subject as _;
         let len = self.fs.superblock().attr_max + 1;
         self.apply(&set(path, b'A', len, 1))
     }

@@ -8,8 +8,8 @@ use littlefs::error::Result;
 use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 use parking_lot::Mutex;
 
-use crate::common::calls::pattern;
-use crate::common::clfs::{CLfs, Config};
+use testkit::calls::pattern;
+use testkit::clfs::{CLfs, Config};
 
 use super::lab::geometry;
 use super::power::World;

@@ -9,9 +9,9 @@ use littlefs::disk::{Pair, Superblock};
 use littlefs::error::{Error, Unsupported};
 use littlefs::fs::OpenOptions;
 
-use crate::common::clfs::{CError, CLfs, Config, V2_0, V2_1};
-use crate::common::ours::Ours;
-use crate::common::surgery::Surgeon;
+use testkit::clfs::{CError, CLfs, Config, V2_0, V2_1};
+use testkit::ours::Ours;
+use testkit::surgery::Surgeon;
 
 use super::lab::*;
 
@@ -28,9 +28,9 @@ fn populate_c(c: &mut CLfs, who: &str) {
     for i in 0..5u32 {
         let path = |what: &str| format!("{who}.{what}").into_bytes();
         c.mkdir(&path(&format!("d{i}"))).expect("mkdir");
-        let bytes = crate::common::calls::pattern(i as u8 + 1, 7 * 1000 * i);
+        let bytes = testkit::calls::pattern(i as u8 + 1, 7 * 1000 * i);
         c.write_file(&path(&format!("f{i}")), &bytes).expect("write");
-        let bytes = crate::common::calls::pattern(i as u8 + 9, 90 * i);
+        let bytes = testkit::calls::pattern(i as u8 + 9, 90 * i);
         c.write_file(&path(&format!("d{i}/file")), &bytes).expect("write");
     }
 }

@@ -3,7 +3,7 @@
 use littlefs::error::Error;
 use littlefs::fs::{Node, ROOT};
 
-use crate::common::calls::Fail;
+use testkit::calls::Fail;
 
 use super::lab::*;
 

@@ -2,7 +2,7 @@
 
 use littlefs::fs::OpenOptions;
 
-use crate::common::clfs::Config;
+use testkit::clfs::Config;
 
 use super::lab::*;
 

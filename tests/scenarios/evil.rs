@@ -9,8 +9,8 @@ use littlefs::disk::{GState, Pair, Tail, tag};
 use littlefs::error::{Error, Result};
 use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 
-use crate::common::clfs::Config;
-use crate::common::surgery::Surgeon;
+use testkit::clfs::Config;
+use testkit::surgery::Surgeon;
 
 use super::lab::*;
 

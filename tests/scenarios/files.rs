@@ -1,7 +1,7 @@
 //! File contents of all sizes: written at once and in pieces, replaced, appended to, and
 //! interleaved.
 
-use crate::common::calls::pattern;
+use testkit::calls::pattern;
 
 use super::lab::*;
 

@@ -7,10 +7,10 @@ use littlefs::check::check;
 use littlefs::error::{Error, Result};
 use littlefs::fs::{DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 
-use crate::common::calls::{Call, Fail, Model, Subject};
-use crate::common::clfs::{CLfs, Config};
-use crate::common::ours::Ours;
-use crate::common::tree::{Kind, Tree, diff, split};
+use testkit::calls::{Call, Fail, Model, Subject};
+use testkit::clfs::{CLfs, Config};
+use testkit::ours::Ours;
+use testkit::tree::{Kind, Tree, diff, split};
 
 /// The types of attributes that the scenarios use.
 pub const ATTR_TYPES: [u8; 4] = *b"ABCD";

@@ -3,9 +3,6 @@
 //!
 //! After every scenario, the verifier and C littlefs judge the image (see `lab`).
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod alloc;
 mod attrs;
 mod bad_blocks;

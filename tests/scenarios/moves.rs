@@ -5,9 +5,9 @@ use littlefs::bd::RamDevice;
 use littlefs::check::{Severity, check};
 use littlefs::fs::FileId;
 
-use crate::common::calls::{Call, Fail, Subject as _};
-use crate::common::clfs::Config;
-use crate::common::surgery::Surgeon;
+use testkit::calls::{Call, Fail, Subject as _};
+use testkit::clfs::Config;
+use testkit::surgery::Surgeon;
 
 use super::lab::*;
 

@@ -4,9 +4,9 @@
 use littlefs::disk::{GState, Pair, Tail};
 use littlefs::fs::Usage;
 
-use crate::common::clfs::{CLfs, Config};
-use crate::common::surgery::Surgeon;
-use crate::common::tree::Tree;
+use testkit::clfs::{CLfs, Config};
+use testkit::surgery::Surgeon;
+use testkit::tree::Tree;
 
 use super::lab::*;
 use super::powerloss::Dice;

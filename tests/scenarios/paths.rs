@@ -3,8 +3,8 @@
 use littlefs::error::Error;
 use littlefs::fs::{Node, ROOT};
 
-use crate::common::calls::{Call, Fail};
-use crate::common::clfs::Config;
+use testkit::calls::{Call, Fail};
+use testkit::clfs::Config;
 
 use super::lab::*;
 

@@ -8,9 +8,9 @@ use littlefs::check::{Severity, check};
 use littlefs::error::{Error, IoError, IoOp, Result};
 use littlefs::fs::{FormatOptions, Fs, Node, OpenOptions};
 
-use crate::common::clfs::{CLfs, Config};
-use crate::common::ours::Ours;
-use crate::common::tree::{diff, split};
+use testkit::clfs::{CLfs, Config};
+use testkit::ours::Ours;
+use testkit::tree::{diff, split};
 
 use super::lab::{ATTR_TYPES, find_dir, geometry};
 

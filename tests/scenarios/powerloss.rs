@@ -4,9 +4,9 @@ use littlefs::disk::Pair;
 use littlefs::error::Result;
 use littlefs::fs::Node;
 
-use crate::common::calls::pattern;
-use crate::common::clfs::{CLfs, Config};
-use crate::common::surgery::Surgeon;
+use testkit::calls::pattern;
+use testkit::clfs::{CLfs, Config};
+use testkit::surgery::Surgeon;
 
 use super::lab::{GEOMETRIES, Lab, data_bytes};
 use super::power::{World, reentrant};

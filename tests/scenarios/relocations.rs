@@ -3,7 +3,7 @@
 
 use littlefs::fs::Node;
 
-use crate::common::clfs::Config;
+use testkit::clfs::Config;
 
 use super::lab::*;
 

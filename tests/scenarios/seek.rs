@@ -2,7 +2,7 @@
 
 use littlefs::error::Error;
 
-use crate::common::calls::{Fail, pattern};
+use testkit::calls::{Fail, pattern};
 
 use super::lab::*;
 

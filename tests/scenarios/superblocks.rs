@@ -9,9 +9,9 @@ use littlefs::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use littlefs::error::{Error, Unsupported};
 use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 
-use crate::common::clfs::{CLfs, Config};
-use crate::common::ours::Ours;
-use crate::common::surgery::Surgeon;
+use testkit::clfs::{CLfs, Config};
+use testkit::ours::Ours;
+use testkit::surgery::Surgeon;
 
 use super::lab::*;
 
@@ -143,7 +143,7 @@ fn two_blocks() {
     let mut lab = Lab::new(Config::new(512, 2, 16));
     lab.fill("test", 6, 1);
     lab.power_cycle();
-    lab.fails(mkdir("dir"), crate::common::calls::Fail::NoSpace);
+    lab.fails(mkdir("dir"), testkit::calls::Fail::NoSpace);
     lab.unlink("test");
 }
 
@@ -177,7 +177,7 @@ fn format_over_an_old_image() {
     }
     let dev = Arc::new(RamDevice::from_image(geometry(&lab.config), lab.ours.image()));
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
-    let tree = [(Vec::new(), crate::common::tree::Entry::dir())].into();
+    let tree = [(Vec::new(), testkit::tree::Entry::dir())].into();
     let mut lab = Lab::over(lab.config.clone(), dev.image(), tree);
     lab.fill("new", 1000, 1);
     lab.power_cycle();

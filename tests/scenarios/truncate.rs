@@ -49,7 +49,7 @@ fn cut_and_extended_hot_and_cold() {
     for start in [0, 32, 2048, 16_384] {
         for hot in [0, 32, 2048, 8192, 16_384] {
             for cold in [0, 33, 8191, 16_384] {
-                let mut lab = Lab::new(crate::common::clfs::Config::new(512, 256, 16));
+                let mut lab = Lab::new(testkit::clfs::Config::new(512, 256, 16));
                 lab.create("hairyhead");
                 let file = lab.open("hairyhead");
                 lab.write("hairyhead", 0, start, 1);

@@ -5,8 +5,8 @@ use littlefs::bd::emu::BadBlock;
 use littlefs::error::Error;
 use littlefs::fs::{FormatOptions, Fs};
 
-use crate::common::calls::pattern;
-use crate::common::clfs::{CError, CLfs, Config};
+use testkit::calls::pattern;
+use testkit::clfs::{CError, CLfs, Config};
 
 use super::bad_blocks::{MODES, WearDevice, device, open};
 use super::power::World;

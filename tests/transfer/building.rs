@@ -10,8 +10,8 @@ use littlefs::convention::{Choice, Convention};
 use littlefs::transfer::{Creation, Failure, Size, create_in};
 
 use super::lab::{Host, build, bytes, how, manifest, open, pattern};
-use crate::common::clfs::{CLfs, Config};
-use crate::common::tree::{Kind, Tree, diff};
+use testkit::clfs::{CLfs, Config};
+use testkit::tree::{Kind, Tree, diff};
 
 /// The block and program sizes of devices, in bytes.
 const SHAPES: [(u32, u32); 6] =

@@ -11,7 +11,7 @@ use littlefs::transfer::{Extraction, Problem, Size, extract, to_tar};
 use littlefs::{FileType, FormatOptions, Littlefs, SetMetadata};
 
 use super::lab::{Host, build, how, manifest, open};
-use crate::common::tree::diff;
+use testkit::tree::diff;
 
 const ALL: &[Vec<u8>] = &[Vec::new()];
 

@@ -13,7 +13,7 @@ use littlefs::transfer::{
 use littlefs::{FormatOptions, Littlefs};
 use tempfile::TempDir;
 
-use crate::common::tree::{Entry, Tree, join};
+use testkit::tree::{Entry, Tree, join};
 
 /// Bytes that are different for each file.
 pub fn pattern(len: usize, seed: u8) -> Vec<u8> {

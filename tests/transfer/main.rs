@@ -1,8 +1,5 @@
 //! Building images from directories and tar streams, and getting them out again, without a mount.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod building;
 mod extracting;
 mod inputs;

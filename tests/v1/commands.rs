@@ -4,9 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::common::tree::Kind;
-use super::common::v1::V1;
 use super::{file, littlefs, sample, varied};
+use testkit::tree::Kind;
+use testkit::v1::V1;
 
 #[test]
 fn info_tells_the_version() {

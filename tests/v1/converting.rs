@@ -8,14 +8,14 @@ use std::process::{Command, abort};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::common::clfs::{CLfs, Config};
-use super::common::tree::{Tree, diff};
-use super::common::v1::{Entry, MOVED, V1};
 use super::{Model, content, file, littlefs, sample, superblock_of, tree};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::convert::{Failure, Job, Step, convert};
 use littlefs::disk::superblock::VERSION_2_1;
 use littlefs::image;
+use testkit::clfs::{CLfs, Config};
+use testkit::tree::{Tree, diff};
+use testkit::v1::{Entry, MOVED, V1};
 
 /// A program that runs lfs_migrate on a file. It is built from the sources of the C driver that the
 /// other tests use.

@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::common::tree::{Kind, Tree, diff};
 use super::converting::migrated;
 use super::{Model, content, littlefs, tree, varied};
+use testkit::tree::{Kind, Tree, diff};
 
 /// Put a tree into a directory of the host.
 fn on_host(tree: &Tree, dir: &Path) {

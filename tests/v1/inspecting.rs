@@ -4,9 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::common::tree::Kind;
-use super::common::v1::{Entry, MOVED, V1};
 use super::{file, littlefs, sample, varied};
+use testkit::tree::Kind;
+use testkit::v1::{Entry, MOVED, V1};
 
 /// The only report that `inspect` prints, with its exit status.
 fn report(image: &str, args: &[&str]) -> (i32, Value) {
@@ -71,14 +71,14 @@ fn superblocks_and_pairs() {
     assert_eq!(entries.len(), v1.thread[0].entries.len());
     let mut at = 16;
     for (shown, entry) in entries.iter().zip(&v1.thread[0].entries) {
-        let bytes = &stored[at..at + entry.len()];
+        let bytes = &stored[at..at + entry.size()];
         assert_eq!((number(shown, "offset"), number(shown, "type_byte")), (at, bytes[0].into()));
         let lengths = ["entry_length", "attribute_length", "name_length"];
         let lengths = lengths.map(|key| number(shown, key) as u8);
         assert_eq!(lengths, bytes[1..4], "{shown}");
         assert_eq!(shown["moved"], entry.kind & MOVED != 0);
         assert_eq!(shown["name"], String::from_utf8(entry.name.clone()).expect("text"));
-        at += entry.len();
+        at += entry.size();
     }
     // nothing has its content under another name, so it is still there
     let root = sound(&image, &["dir", "/"]);

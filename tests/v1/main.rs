@@ -1,8 +1,6 @@
 //! Images of littlefs version 1: they are read as their driver reads them, checked, and converted.
 
 mod commands;
-#[path = "../common/mod.rs"]
-mod common;
 mod converting;
 mod creating;
 mod inspecting;
@@ -12,13 +10,13 @@ mod verdicts;
 use std::process::Command;
 use std::sync::Arc;
 
-use common::ours::{open_view, tree_of};
-use common::tree::{Entry, Tree};
-use common::v1::V1;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::disk::Superblock;
 use littlefs::fs::Fs;
 use littlefs::v1::show;
+use testkit::ours::{open_view, tree_of};
+use testkit::tree::{Entry, Tree};
+use testkit::v1::V1;
 
 /// The superblock that the program finds in an image.
 fn superblock_of(image: &[u8]) -> Superblock {
@@ -96,7 +94,7 @@ fn sample(block_size: u32) -> V1 {
 }
 
 fn same(what: &str, image: &[u8], model: &Tree) {
-    common::tree::diff(what, &tree(image), "stored", model).unwrap();
+    testkit::tree::diff(what, &tree(image), "stored", model).unwrap();
 }
 
 /// Exit code, standard output and standard error.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::common::tree::{Kind, Tree};
-use super::common::v1::{DIRECTORY, Entry, MOVED, V1, metadata};
 use super::{Model, content, device, same, sample, shown, superblock_of, tree, varied};
 use littlefs::disk::superblock::VERSION_1_1;
 use littlefs::error::Error;
 use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
 use littlefs::v1::show;
+use testkit::tree::{Kind, Tree};
+use testkit::v1::{DIRECTORY, Entry, MOVED, V1, metadata};
 
 #[test]
 fn trees_in_blocks_of_every_size() {
@@ -67,8 +67,8 @@ fn the_longest_names() {
         let mut tree = Model::new().0;
         tree.extend(model.0);
         let dir = "d".repeat(longest);
-        tree.insert(dir.clone().into(), super::common::tree::Entry::dir());
-        tree.insert(format!("{dir}/x").into(), super::common::tree::Entry::file(content(3, 500)));
+        tree.insert(dir.clone().into(), testkit::tree::Entry::dir());
+        tree.insert(format!("{dir}/x").into(), testkit::tree::Entry::file(content(3, 500)));
         same("long names", &V1::of(block_size, 400, &tree).image(), &tree);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::common::v1::{Entry, MOVED, V1};
 use super::{content, device, sample};
 use littlefs::bd::BlockDevice;
 use littlefs::check::{Report, Severity};
@@ -10,6 +9,7 @@ use littlefs::image::Dialect;
 use littlefs::inspect::survey::Survey;
 use littlefs::map::Map;
 use littlefs::v1::check;
+use testkit::v1::{Entry, MOVED, V1};
 
 fn report(image: &[u8]) -> Report {
     check(&*device(image), &|_| ()).expect("can be examined")
@@ -88,7 +88,7 @@ fn the_thread() {
     let gone = v1.thread.remove(at);
     let mut image = v1.image();
     let start = gone.blocks[0] as usize * 512;
-    let block = super::common::v1::metadata(9, false, [u32::MAX; 2], Vec::new());
+    let block = testkit::v1::metadata(9, false, [u32::MAX; 2], Vec::new());
     image[start..start + block.len()].copy_from_slice(&block);
     assert_eq!(
         only(&image),
@@ -108,10 +108,10 @@ fn the_thread() {
     let start = v1.thread[last].blocks[0] as usize * 512;
     let root = u64::from(v1.root[0]) | u64::from(v1.root[1]) << 32;
     image[start + 8..start + 16].copy_from_slice(&root.to_le_bytes());
-    super::common::v1::mend(&mut image[start..start + 512]);
+    testkit::v1::mend(&mut image[start..start + 512]);
     assert_eq!(only(&image), error("thread-loop", "{0x2, 0x3}"));
     image[start + 8..start + 16].copy_from_slice(&(190_u64 | 191 << 32).to_le_bytes());
-    super::common::v1::mend(&mut image[start..start + 512]);
+    testkit::v1::mend(&mut image[start..start + 512]);
     assert_eq!(only(&image), error("thread-broken", "{0xbe, 0xbf}"));
     v1.thread.truncate(1);
     let image = v1.image();
@@ -126,7 +126,7 @@ fn blocks_and_pairs() {
     // the newer block was not written to its end
     let mut image = v1.image();
     let newer = v1.thread[at].rev;
-    let mut torn = super::common::v1::metadata(newer + 1, false, [u32::MAX; 2], vec![0; 50]);
+    let mut torn = testkit::v1::metadata(newer + 1, false, [u32::MAX; 2], vec![0; 50]);
     torn[30] ^= 1;
     image[start(1)..start(1) + torn.len()].copy_from_slice(&torn);
     assert_eq!(only(&image), note("pair-half-dead", &pair(&v1, at)));
@@ -139,7 +139,7 @@ fn blocks_and_pairs() {
     // an entry leaves its block
     let mut image = v1.image();
     image[start(0) + 19] = 255;
-    super::common::v1::mend(&mut image[start(0)..start(0) + 512]);
+    testkit::v1::mend(&mut image[start(0)..start(0) + 512]);
     assert!(self::found(&image).contains(&error("entry-broken", &pair(&v1, at))));
 }
 

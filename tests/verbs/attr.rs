@@ -1,7 +1,7 @@
 //! `attr`: the C driver reads what it sets, and it reads what the C driver sets.
 
-use super::common::clfs::{CError, CLfs, Config};
-use super::desk::Desk;
+use testkit::clfs::{CError, CLfs, Config};
+use testkit::desk::Desk;
 
 fn driver(desk: &Desk) -> CLfs {
     desk.check("new.img");

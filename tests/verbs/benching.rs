@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 /// The names of the steps. Each of them was done.
 fn steps(of: &Value) -> Vec<&str> {

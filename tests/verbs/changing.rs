@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 #[test]
 fn put_copies_as_cp_does() {

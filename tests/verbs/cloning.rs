@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::common::chamelon::Chamelon;
-use super::common::clfs::{CLfs, Config};
-use super::common::tree::{Entry, Tree, diff};
-use super::common::v1::V1;
-use super::desk::Desk;
+use testkit::chamelon::Chamelon;
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
+use testkit::tree::{Entry, Tree, diff};
+use testkit::v1::V1;
 
 /// The types of the user attributes in these tests. They have no meaning elsewhere.
 const ATTRS: [u8; 3] = [0x00, 0x74, 0xff];

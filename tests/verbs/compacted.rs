@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-use super::desk::Desk;
-use crate::common::python::python;
+use testkit::desk::Desk;
+use testkit::python::python;
 
 const SIZE: usize = 256 << 10;
 

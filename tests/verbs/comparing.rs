@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
-use super::desk::{Desk, tar_of};
+use testkit::desk::{Desk, tar_of};
 
 /// `new.img` from `data`, and `other.img` from `changed`, which differs in every possible way.
 fn two_images() -> Desk {

@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use super::common::python::python;
-use super::desk::{Desk, tar_of};
+use testkit::desk::{Desk, tar_of};
+use testkit::python::python;
 
 /// Whether two directories have the same content according to diff(1).
 fn same(a: &Path, b: &Path) {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use super::common::python::python;
-use super::desk::Desk;
+use testkit::desk::Desk;
+use testkit::python::python;
 
 /// Run the program under a name.
 fn called(desk: &Desk, name: &str, args: &[&str]) -> Output {

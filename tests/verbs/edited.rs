@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 struct Edited {
     code: i32,

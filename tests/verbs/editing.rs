@@ -3,11 +3,11 @@
 
 use std::process::{Command, Stdio};
 
-use super::builder::{Builder, put_inline};
-use super::common::clfs::{CLfs, Config};
-use super::common::tree::Tree;
-use super::desk::Desk;
 use littlefs::disk::Tail;
+use testkit::builder::{Builder, put_inline};
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
+use testkit::tree::Tree;
 
 const MTIME: u8 = b't';
 const TYPES: &[u8] = &[MTIME, 0x80, b'U', b'T'];

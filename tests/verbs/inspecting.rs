@@ -9,9 +9,9 @@ use littlefs::disk::{Pair, tag};
 use littlefs::inspect::{HalfState, Inspector, Report};
 use serde_json::Value;
 
-use super::common::clfs::{CLfs, Config, V2_0, V2_1};
-use super::common::surgery::Surgeon;
-use super::desk::Desk;
+use testkit::clfs::{CLfs, Config, V2_0, V2_1};
+use testkit::desk::Desk;
+use testkit::surgery::Surgeon;
 
 fn inspector(config: &Config, image: &[u8]) -> Inspector {
     let geometry = Geometry::new(config.block_size, config.block_count).expect("possible");

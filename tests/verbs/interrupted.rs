@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 /// How many files the copied tree has, and how many bytes each has.
 const FILES: usize = 300;

@@ -2,9 +2,6 @@
 //! `clone`, `resize`, `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, the commands that edit,
 //! `diff`, `verify`, `inspect` and `map`; and the program under the names of other tools.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod attr;
 mod benching;
 mod browser;
@@ -35,6 +32,3 @@ mod twice;
 mod undoing;
 mod verifying;
 mod version1;
-
-use common::builder;
-use common::desk;

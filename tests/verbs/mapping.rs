@@ -3,8 +3,8 @@
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::map::{Change, Class, Map};
 
-use super::common::clfs::{CLfs, Config};
-use super::desk::Desk;
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
 
 fn device(config: &Config, image: &[u8]) -> RamDevice {
     let geometry = Geometry::new(config.block_size, config.block_count).expect("possible");

@@ -1,6 +1,6 @@
 //! What is said when something is wrong: what happened, where, and what to do.
 
-use super::desk::{Desk, tar_of};
+use testkit::desk::{Desk, tar_of};
 
 /// A file of the host that cannot be read is named, in the same words by every command.
 #[test]

@@ -1,8 +1,8 @@
 //! Images from standard input, and names that no file of the host can have.
 
-use super::builder::{Builder, put_ctz, put_dir, put_inline, soft};
-use super::desk::Desk;
 use littlefs::disk::Tail;
+use testkit::builder::{Builder, put_ctz, put_dir, put_inline, soft};
+use testkit::desk::Desk;
 
 #[test]
 fn standard_input_is_an_image_to_be_read() {

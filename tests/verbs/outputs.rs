@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 /// The commands that write one file, without its name, and the arguments after it.
 const COMMANDS: [(&[&str], &[&str]); 9] = [

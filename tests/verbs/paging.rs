@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::browser::Browser;
-use super::common::clfs::{CLfs, Config};
-use super::desk::Desk;
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
 
 /// How many bytes the page of a small image may have.
 const SMALL: usize = 300 << 10;

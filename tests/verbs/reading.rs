@@ -1,6 +1,6 @@
 //! `ls`, `tree`, `du`, `cat`, `stat` and `get`.
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 #[test]
 fn ls_lists_directories_files_and_patterns() {

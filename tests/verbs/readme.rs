@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::desk::Desk;
+use testkit::desk::Desk;
 
 const README: &str = include_str!("../../README.md");
 

@@ -1,6 +1,6 @@
 //! When an image cannot be changed, the error names what to do, and that works.
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 const BLOCK: usize = 4096;
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use super::common::clfs::{CError, CLfs, Config};
-use super::common::tree::{Entry, Tree, diff};
-use super::common::v1::V1;
-use super::desk::Desk;
+use testkit::clfs::{CError, CLfs, Config};
+use testkit::desk::Desk;
+use testkit::tree::{Entry, Tree, diff};
+use testkit::v1::V1;
 
 /// The type of the user attributes in these tests.
 const ATTR: [u8; 1] = [0x55];

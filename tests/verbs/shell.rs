@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use super::desk::{Desk, Ran};
+use testkit::desk::{Desk, Ran};
 
 fn script(desk: &Desk, lines: &str) -> Ran {
     desk.fed(&["shell", "new.img"], lines.as_bytes())

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::desk::Desk;
+use testkit::desk::Desk;
 
 #[test]
 fn what_devices_refuse_or_stumble_over_is_told() {

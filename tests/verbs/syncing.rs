@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::builder::{Builder, put_inline};
-use super::common::clfs::{CLfs, Config};
-use super::desk::Desk;
 use littlefs::disk::Tail;
+use testkit::builder::{Builder, put_inline};
+use testkit::clfs::{CLfs, Config};
+use testkit::desk::Desk;
 
 #[test]
 fn only_what_differs_is_written() {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use littlefs::{Error, OpenOptions};
 
-use super::common::chamelon::Chamelon;
-use super::common::tree::{Entry, Tree};
-use super::common::v1::V1;
-use super::desk::Desk;
+use testkit::chamelon::Chamelon;
+use testkit::desk::Desk;
+use testkit::tree::{Entry, Tree};
+use testkit::v1::V1;
 
 /// Files of all sizes, whose content shows the file and the place of each byte.
 fn files() -> BTreeMap<String, Vec<u8>> {

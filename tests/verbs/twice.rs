@@ -3,10 +3,10 @@
 
 use littlefs::disk::Tail;
 
-use super::builder::{Builder, hard, put_dir, put_inline, soft};
-use super::common::tree::{Entry, Tree};
-use super::common::v1::V1;
-use super::desk::Desk;
+use testkit::builder::{Builder, hard, put_dir, put_inline, soft};
+use testkit::desk::Desk;
+use testkit::tree::{Entry, Tree};
+use testkit::v1::V1;
 
 /// The commands that show a whole tree, without and with the list of problems in JSON.
 const WALKS: [&[&str]; 8] = [

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-use super::common::chamelon::Chamelon;
-use super::desk::Desk;
+use testkit::chamelon::Chamelon;
+use testkit::desk::Desk;
 
 /// `new.img` with a file whose list leads out of the image.
 fn damaged() -> Desk {

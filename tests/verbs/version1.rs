@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::common::tree::{Entry, Tree};
-use super::common::v1::{MOVED, V1};
-use super::desk::Desk;
+use testkit::desk::Desk;
+use testkit::tree::{Entry, Tree};
+use testkit::v1::{MOVED, V1};
 
 fn tree() -> Tree {
     let mut tree = Tree::from([(Vec::new(), Entry::dir())]);

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
 use littlefs::kv;
 
-use crate::support::{self, BLOCK_SIZE, Rng, options};
 use crate::{BATCH, key, value};
+use testkit::bench::{self, BLOCK_SIZE, options};
+use testkit::random::Random;
 
 /// A device in memory that counts calls and written bytes.
 struct Counting {
@@ -80,12 +81,12 @@ fn row(name: &str, count: usize, durable: bool, fill: impl FnOnce(&kv::Store)) {
         let each = (now - before) as f64 / count as f64;
         if each < 10.0 { format!("{each:.2}") } else { format!("{each:.0}") }
     });
-    support::row(&[name.to_owned()].into_iter().chain(each).collect::<Vec<_>>());
+    bench::row(&[name.to_owned()].into_iter().chain(each).collect::<Vec<_>>());
 }
 
 /// Print what each put costs in the loads that fill a store.
 pub fn table(count: usize) {
-    let shuffled = Rng(7).shuffled(count);
+    let shuffled = Random(7).shuffled(count);
     let in_order: Vec<usize> = (0..count).collect();
     let put = |store: &kv::Store, i: usize| {
         store.set(&kv::Key::new(key(i)).expect("a key"), &value(i, 0)).expect("set");
@@ -100,7 +101,7 @@ pub fn table(count: usize) {
         }
     };
     let title = format!("{count} entries, calls and bytes for each put");
-    support::head(&title, &["load", "reads", "programs", "erases", "bytes written", "syncs"]);
+    bench::head(&title, &["load", "reads", "programs", "erases", "bytes written", "syncs"]);
     for (order, what) in [(&in_order, "in order"), (&shuffled, "at random")] {
         let each = |store: &kv::Store| order.iter().for_each(|&i| put(store, i));
         row(&format!("{what}, each synced"), count, true, each);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use littlefs::bd::{FileDevice, Geometry};
 use littlefs::kv;
 
-use crate::support::{BLOCK_SIZE, options};
 use crate::{Durable, Key, Store, Use, Value};
+use testkit::bench::{BLOCK_SIZE, options};
 
 struct Lfs<'a>(&'a kv::Store);
 

@@ -18,14 +18,14 @@ mod count;
 mod lfs;
 mod lmdb;
 mod sqlite;
-#[path = "../../support/mod.rs"]
-mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Rng, timed, us_each};
+use testkit::bench;
+use testkit::bench::{timed, us_each};
+use testkit::random::Random;
 
 /// How many puts fillseqsync and fillrandsync have, if puts are synced.
 const SYNCED: usize = 1000;
@@ -102,7 +102,7 @@ const SIZES: [(&str, &str); 2] = [("peak memory, MiB", ""), ("on disk, MiB", "15
 
 fn main() {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
-    let mut dir = support::dir();
+    let mut dir = bench::dir();
     if args.first().is_some_and(|flag| flag == "--dir") && args.len() > 1 {
         dir = PathBuf::from(args.remove(1));
         args.remove(0);
@@ -117,7 +117,7 @@ fn main() {
             count: count.parse().expect("a count"),
             durable,
             dir,
-            rng: Rng(7),
+            rng: Random(7),
         };
         return bench.run();
     }
@@ -153,10 +153,10 @@ fn compare(dir: &Path, count: usize, durable: Durable) {
     });
     let title = format!("{count} entries, {}, microseconds per operation", durable.name());
     let columns = [&["load"][..], &STORES.map(|(name, _)| name), &["SQLite in 2014"]].concat();
-    support::head(&title, &columns);
+    bench::head(&title, &columns);
     for (i, (load, then)) in LOADS.iter().chain(&SIZES).enumerate() {
         let cells: Vec<String> = results.iter().map(|r| r[i].clone()).collect();
-        support::row(&[&[load.to_string()][..], &cells, &[then.to_string()]].concat());
+        bench::row(&[&[load.to_string()][..], &cells, &[then.to_string()]].concat());
     }
 }
 
@@ -202,7 +202,7 @@ struct Bench {
     count: usize,
     durable: Durable,
     dir: PathBuf,
-    rng: Rng,
+    rng: Random,
 }
 
 impl Bench {
@@ -254,7 +254,7 @@ impl Bench {
             tell(timed(|| assert_eq!(store.scan(false), count)), count);
             tell(timed(|| assert_eq!(store.scan(true), count)), count);
         });
-        println!("{}\n{space}", support::peak_mib());
+        println!("{}\n{space}", bench::peak_mib());
     }
 }
 

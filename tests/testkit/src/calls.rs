@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::tree::{Entry, Kind, Tree, join, show, split};
+use crate::tree::{Entry, Kind, Tree, join, show, split};
 
 /// One operation with all its parameters. A list of them reproduces a failure.
 #[derive(Clone)]

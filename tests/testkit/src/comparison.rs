@@ -5,10 +5,10 @@ use littlefs::bd::Geometry;
 use littlefs::error::Error;
 use littlefs::fs::{FileId, FormatOptions, OpenOptions};
 
-use super::calls::{Call, Fail, Model, Subject, pattern};
-use super::clfs::{CError, CLfs, CResult, Config, Info};
-use super::ours::Ours;
-use super::tree::{Tree, diff, join, show, split};
+use crate::calls::{Call, Fail, Model, Subject, pattern};
+use crate::clfs::{CError, CLfs, CResult, Config, Info};
+use crate::ours::Ours;
+use crate::tree::{Tree, diff, join, show, split};
 
 /// The longest name in bytes for which both sides are formatted.
 const NAME_MAX: usize = 255;
@@ -62,7 +62,7 @@ impl Setup {
 }
 
 /// Both sides and the model.
-pub struct Arena {
+pub struct Comparison {
     setup: Setup,
     ours: Ours,
     c: CLfs,
@@ -84,7 +84,7 @@ enum HeldState {
     Nameless(Vec<u8>),
 }
 
-impl Arena {
+impl Comparison {
     /// Both sides, each formatted by itself.
     pub fn new(setup: Setup) -> Verdict<Self> {
         let ours = setup.open(setup.format()?)?;

@@ -17,7 +17,7 @@ use std::mem::MaybeUninit;
 use littlefs2_sys as sys;
 
 use self::driver::Boxed;
-use super::tree::{Attrs, Entry, Kind, Tree, join};
+use crate::tree::{Attrs, Entry, Kind, Tree, join};
 
 pub use self::driver::{Config, DeviceCounts, V2_0, V2_1};
 

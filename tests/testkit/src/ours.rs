@@ -7,8 +7,8 @@ use littlefs::check::Report;
 use littlefs::error::{Error, Result};
 use littlefs::fs::{At, DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 
-use super::calls::{Call, Fail, Subject, pattern};
-use super::tree::{Attrs, Entry, Kind, Tree, join, split};
+use crate::calls::{Call, Fail, Subject, pattern};
+use crate::tree::{Attrs, Entry, Kind, Tree, join, split};
 
 /// An open filesystem and its device.
 pub struct Ours {

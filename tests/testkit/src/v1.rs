@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tree::{Kind, Tree, split};
+use crate::tree::{Kind, Tree, split};
 
 pub const FILE: u8 = 0x11;
 pub const DIRECTORY: u8 = 0x22;
@@ -112,13 +112,13 @@ impl V1 {
         let blocks = self.allocate_pair();
         self.thread[at].continues = true;
         let new = Pair { blocks, rev: 3, entries: vec![entry], continues: false };
-        assert!(16 + 4 + new.entries[0].len() <= self.block_size as usize, "too long a name");
+        assert!(16 + 4 + new.entries[0].size() <= self.block_size as usize, "too long a name");
         self.thread.insert(at + 1, new);
         at + 1
     }
 
     fn size(&self, at: usize) -> usize {
-        16 + 4 + self.thread[at].entries.iter().map(Entry::len).sum::<usize>()
+        16 + 4 + self.thread[at].entries.iter().map(Entry::size).sum::<usize>()
     }
 
     /// A block that nothing uses.
@@ -130,7 +130,7 @@ impl V1 {
     }
 
     /// Two unused blocks, the second one first, as the driver has them after a write.
-    pub fn allocate_pair(&mut self) -> [u32; 2] {
+    fn allocate_pair(&mut self) -> [u32; 2] {
         let [a, b] = [self.allocate(), self.allocate()];
         [b, a]
     }
@@ -227,7 +227,7 @@ impl V1 {
 }
 
 impl Entry {
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         12 + self.attrs.len() + self.name.len()
     }
 

@@ -6,7 +6,7 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::disk::{Tag, crc, read_u32_le, tag};
 use littlefs::fs::{At, FormatOptions, Fs, OpenOptions, ROOT};
 
-use super::random::Random;
+use crate::random::Random;
 
 /// How many mutations there are of each base image. `HOSTILE_ROUNDS` asks for more.
 pub fn rounds() -> u64 {
@@ -63,7 +63,7 @@ pub fn corrupt(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
         match r.below(8) {
             0 => {
                 let at = r.below(bytes.len());
-                bytes[at] = r.next() as u8;
+                bytes[at] = r.word() as u8;
             }
             1 => bytes[block * bs..][..bs].fill(if r.below(2) == 0 { 0xff } else { 0 }),
             2 => {
@@ -82,7 +82,7 @@ fn forge(block: &mut [u8], r: &mut Random) {
     let Some(&end) = ends.last() else { return };
     let at = 4 + r.below(end - 4);
     if r.below(2) == 0 {
-        block[at] = if r.below(2) == 0 { r.next() as u8 } else { block[at] ^ (1 << r.below(8)) };
+        block[at] = if r.below(2) == 0 { r.word() as u8 } else { block[at] ^ (1 << r.below(8)) };
     } else {
         // small numbers are block addresses, ids, sizes
         let word = [0, 1, 2, u32::MAX, r.below(64) as u32][r.below(5)];

@@ -416,5 +416,5 @@ pub fn sha1(bytes: &[u8]) -> String {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chamelon")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../chamelon")
 }

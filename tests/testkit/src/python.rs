@@ -22,7 +22,7 @@ pub fn python() -> PathBuf {
 /// A Python that has these packages, each `NAME==VERSION`.
 pub fn python_with(packages: &[&str]) -> PathBuf {
     let _guard = INSTALLING.lock().unwrap_or_else(|e| e.into_inner());
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv");
+    let venv = crate::target().join("venv");
     let python = venv.join("bin/python");
     let has = |package: &str| {
         let (name, version) = package.split_once("==").expect("a version");

@@ -4,7 +4,7 @@ use littlefs::disk::commit::{Layout, Writer};
 use littlefs::disk::log::{Log, Parsed, RawEntry, parse};
 use littlefs::disk::{GState, Pair, Superblock, Tail, rev_newer, tag};
 
-use super::clfs::{Config, V2_1};
+use crate::clfs::{Config, V2_1};
 
 /// An image that is being changed.
 pub struct Surgeon {

@@ -84,7 +84,7 @@ impl Desk {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+        let mut command = Command::new(crate::program());
         command.args(args).current_dir(self.0.path());
         command.env_remove("RUST_LOG").env_remove("SOURCE_DATE_EPOCH").env("TZ", "UTC");
         command

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 
-use super::arena::{Arena, Setup, Verdict};
-use super::calls::{Call, Model};
-use super::tree::{Entry, Tree, join, show};
+use crate::calls::{Call, Model};
+use crate::comparison::{Comparison, Setup, Verdict};
+use crate::tree::{Entry, Tree, join, show};
 
 /// How a name is chosen.
 #[derive(Clone, Copy, Debug)]
@@ -181,33 +181,33 @@ impl Palette {
     }
 
     /// Perform one operation on both sides, and add the calls that it has become to `log`.
-    pub fn run(&self, arena: &mut Arena, op: Op, log: &mut Vec<String>) -> Verdict {
-        if let Some(call) = self.call(arena.model(), op) {
+    pub fn run(&self, sides: &mut Comparison, op: Op, log: &mut Vec<String>) -> Verdict {
+        if let Some(call) = self.call(sides.model(), op) {
             log.push(format!("{call:?}"));
-            let done = arena.call(&call)?;
+            let done = sides.call(&call)?;
             if let (Op::Fill(_, len, seed), Call::Create(path), true) = (op, call, done) {
                 let write = Call::Write { path, off: 0, len: self.len(len).max(1), seed };
                 log.push(format!("{write:?}"));
-                arena.call(&write)?;
+                sides.call(&write)?;
             }
             return Ok(());
         }
         log.push(format!("{op:?}"));
         match op {
             Op::Hold(pick) => {
-                let path = self.pick_below_root(arena.model().tree(), pick);
+                let path = self.pick_below_root(sides.model().tree(), pick);
                 log.push(format!("  {}", show(&path)));
-                arena.hold(&path)
+                sides.hold(&path)
             }
-            Op::WriteHeld(len, seed) => arena.write_held(self.len(len).max(1), seed),
+            Op::WriteHeld(len, seed) => sides.write_held(self.len(len).max(1), seed),
             Op::Release => {
-                arena.release();
+                sides.release();
                 Ok(())
             }
-            Op::Flush => arena.flush(),
-            Op::Compare => arena.compare(),
-            Op::Reopen => arena.reopen(),
-            _ => arena.exchange(),
+            Op::Flush => sides.flush(),
+            Op::Compare => sides.compare(),
+            Op::Reopen => sides.reopen(),
+            _ => sides.exchange(),
         }
     }
 }

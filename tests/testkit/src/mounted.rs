@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::clfs::{CLfs, Config};
-use crate::common::tree::{Entry, Tree, diff, join};
+use crate::clfs::{CLfs, Config};
+use crate::tree::{Entry, Tree, diff, join};
 
 /// Bytes per block of these images.
 pub const BLOCK_SIZE: u32 = 4096;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, without environment variables that would change its behaviour.
 pub fn littlefs() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+    let mut command = Command::new(crate::program());
     command.env_remove("RUST_LOG");
     command
 }

@@ -1,8 +1,5 @@
 //! What the benchmark programs share.
 
-// each program compiles this module for itself and uses only a part of it
-#![allow(dead_code)]
-
 use std::fs::File;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -118,33 +115,6 @@ pub fn options() -> OpenOptions {
     OpenOptions { inline_max: Some(BLOCK_SIZE / 8), ..OpenOptions::default() }
 }
 
-/// A fixed sequence of pseudo-random numbers (splitmix64).
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// `0..n` in random order.
-    pub fn shuffled(&mut self, n: usize) -> Vec<usize> {
-        let mut all: Vec<usize> = (0..n).collect();
-        for i in (1..n).rev() {
-            all.swap(i, self.below(i + 1));
-        }
-        all
-    }
-}
-
 /// How long `op` takes. The time does not include dropping its result.
 pub fn timed<T>(op: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
@@ -176,8 +146,5 @@ pub fn head(title: &str, columns: &[&str]) {
 
 /// Peak resident memory of this process in MiB.
 pub fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-    kib / 1024
+    crate::peak_kib("self") / 1024
 }
