@@ -211,22 +211,48 @@ fn entries(bench: &mut Bench<'_>, n: usize) {
     );
 }
 
+/// The name of the file in the cases with one file.
+const FILE_NAME: &[u8] = b"file";
+
+/// Images for the cases with one file: one in which it is empty, and one in which it is full.
+struct OneFile {
+    data: Vec<u8>,
+    empty: Vec<u8>,
+    full: Vec<u8>,
+}
+
+impl OneFile {
+    fn new() -> Self {
+        let data: Vec<u8> = (0..FILE).map(|i| (i / 7) as u8).collect();
+        let empty = image(|fs| fs.create(ROOT, FILE_NAME).expect("create"));
+        let full = image(|fs| {
+            fs.create(ROOT, FILE_NAME).expect("create");
+            let id = fs.open_file(ROOT, FILE_NAME).expect("open");
+            fs.write(id, 0, &data).expect("write");
+            fs.close_file(id);
+        });
+        Self { data, empty, full }
+    }
+}
+
+/// Places in the file at random.
+fn offsets(n: usize) -> Vec<u32> {
+    let mut random = Random(3);
+    (0..n).map(|_| (random.below(FILE / 4096) * 4096) as u32).collect()
+}
+
 /// The cases with one file.
 fn content(bench: &mut Bench<'_>) {
-    const FILE_NAME: &[u8] = b"file";
-    let data: Vec<u8> = (0..FILE).map(|i| (i / 7) as u8).collect();
-    let empty = image(|fs| fs.create(ROOT, FILE_NAME).expect("create"));
-    let full = image(|fs| {
-        fs.create(ROOT, FILE_NAME).expect("create");
-        let id = fs.open_file(ROOT, FILE_NAME).expect("open");
-        fs.write(id, 0, &data).expect("write");
-        fs.close_file(id);
-    });
-    let offsets = |n: usize| -> Vec<u32> {
-        let mut rng = Random(3);
-        (0..n).map(|_| (rng.below(FILE / 4096) * 4096) as u32).collect()
-    };
+    let file = OneFile::new();
+    sequential_writes(bench, &file);
+    reads(bench, &file);
+    overwrites(bench, &file);
+    for (size, start, image) in [("an empty file", 0, &file.empty), ("16 MiB", FILE, &file.full)] {
+        appends(bench, &format!("append of 100 bytes to {size}, each synced"), start, image);
+    }
+}
 
+fn sequential_writes(bench: &mut Bench<'_>, OneFile { data, empty, .. }: &OneFile) {
     bench.pair(
         "sequential write of 64 KiB",
         FILE / CHUNK,
@@ -249,6 +275,9 @@ fn content(bench: &mut Bench<'_>) {
             timed(|| c.open(FILE_NAME, write).expect("write"))
         },
     );
+}
+
+fn reads(bench: &mut Bench<'_>, OneFile { full, .. }: &OneFile) {
     let (mut fs, mut c) = (open(full.clone()), mount(full.clone()));
     bench.pair(
         "sequential read of 64 KiB",
@@ -296,6 +325,9 @@ fn content(bench: &mut Bench<'_>) {
             })
         },
     );
+}
+
+fn overwrites(bench: &mut Bench<'_>, OneFile { full, .. }: &OneFile) {
     let writes = offsets(50);
     bench.pair(
         "random overwrite of 4 KiB in 16 MiB",
@@ -324,38 +356,39 @@ fn content(bench: &mut Bench<'_>) {
             })
         },
     );
-    for (size, image) in [("an empty file", &empty), ("16 MiB", &full)] {
-        const APPENDS: usize = 500;
-        let start = if size == "16 MiB" { FILE } else { 0 };
-        bench.pair(
-            &format!("append of 100 bytes to {size}, each synced"),
-            APPENDS,
-            || {
-                let mut fs = open(image.clone());
-                timed(|| {
-                    let id = fs.open_file(ROOT, FILE_NAME).expect("open");
-                    for i in 0..APPENDS {
-                        fs.write(id, (start + i * 100) as u64, &[0x22; 100]).expect("write");
-                        fs.flush().expect("flush");
-                    }
-                    fs.close_file(id);
-                })
-            },
-            || {
-                let mut c = mount(image.clone());
-                timed(|| {
-                    c.open(FILE_NAME, |f| {
-                        f.seek(start as u32)?;
-                        (0..APPENDS).try_for_each(|_| {
-                            f.write_all(&[0x22; 100])?;
-                            f.sync()
-                        })
+}
+
+/// Append to the file in `image`, whose size is `start`.
+fn appends(bench: &mut Bench<'_>, name: &str, start: usize, image: &[u8]) {
+    const APPENDS: usize = 500;
+    bench.pair(
+        name,
+        APPENDS,
+        || {
+            let mut fs = open(image.to_vec());
+            timed(|| {
+                let id = fs.open_file(ROOT, FILE_NAME).expect("open");
+                for i in 0..APPENDS {
+                    fs.write(id, (start + i * 100) as u64, &[0x22; 100]).expect("write");
+                    fs.flush().expect("flush");
+                }
+                fs.close_file(id);
+            })
+        },
+        || {
+            let mut c = mount(image.to_vec());
+            timed(|| {
+                c.open(FILE_NAME, |f| {
+                    f.seek(start as u32)?;
+                    (0..APPENDS).try_for_each(|_| {
+                        f.write_all(&[0x22; 100])?;
+                        f.sync()
                     })
-                    .expect("append")
                 })
-            },
-        );
-    }
+                .expect("append")
+            })
+        },
+    );
 }
 
 /// The cases with the whole filesystem.

@@ -26,50 +26,81 @@ fn main() {
     let mut fs = Fs::open(dev.clone(), &bench::options()).expect("open");
     let names: Vec<Vec<u8>> =
         Random(1).shuffled(FILES).into_iter().map(|i| format!("file{i:06}").into_bytes()).collect();
-    let names = &names[..];
-    let (old, new) = names.split_at(FILES / 2);
     match &case[..] {
+        "read-4k" | "overwrite-4k" | "append-100" | "append-100-flush-each" => {
+            in_a_large_file(&mut fs, case, operations);
+        }
+        "mount" => {
+            files(&mut fs, &names);
+            for _ in 0..operations {
+                black_box(Fs::open(dev.clone(), &bench::options()).expect("open"));
+            }
+        }
+        _ => in_a_directory(&mut fs, &names, case, operations),
+    }
+}
+
+fn in_a_directory(fs: &mut Fs, names: &[Vec<u8>], case: &str, operations: usize) {
+    let (old, new) = names.split_at(FILES / 2);
+    match case {
         "create" => {
-            let dir = files(&mut fs, old);
+            let dir = files(fs, old);
             new[..operations].iter().for_each(|n| fs.create(dir, n).expect("create"));
         }
         "lookup" => {
-            let dir = files(&mut fs, names);
+            let dir = files(fs, names);
             for n in &names[..operations] {
                 _ = black_box(fs.lookup(dir, n).expect("lookup"));
             }
         }
         "list" => {
-            let dir = files(&mut fs, names);
+            let dir = files(fs, names);
             // each entry counts as an operation
             for _ in 0..operations / FILES {
                 black_box(fs.list(dir).expect("list"));
             }
         }
         "unlink" => {
-            let dir = files(&mut fs, names);
+            let dir = files(fs, names);
             names[..operations].iter().for_each(|n| fs.unlink(dir, n).expect("unlink"));
         }
         "create-and-flush" => {
             // one flush for 1000 new files
-            let dir = files(&mut fs, old);
+            let dir = files(fs, old);
             for some in new[..operations].chunks(1000) {
                 some.iter().for_each(|n| fs.create(dir, n).expect("create"));
                 fs.flush().expect("flush");
             }
         }
         "create-flush-each" => {
-            let dir = files(&mut fs, old);
+            let dir = files(fs, old);
             for n in &new[..operations] {
                 fs.create(dir, n).expect("create");
                 fs.flush().expect("flush");
             }
         }
-        "read-4k" | "overwrite-4k" => {
-            let id = large(&mut fs);
-            let mut rng = Random(2);
+        other => panic!("no case {other}"),
+    }
+}
+
+fn in_a_large_file(fs: &mut Fs, case: &str, operations: usize) {
+    let id = large(fs);
+    match case {
+        "append-100" => {
+            for i in 0..operations {
+                fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
+            }
+        }
+        "append-100-flush-each" => {
+            for i in 0..operations {
+                fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
+                fs.flush().expect("flush");
+            }
+        }
+        _ => {
+            let mut random = Random(2);
             for _ in 0..operations {
-                let off = (rng.below(SIZE / 4096) * 4096) as u64;
+                let off = (random.below(SIZE / 4096) * 4096) as u64;
                 if case == "read-4k" {
                     black_box(fs.read(id, off, 4096).expect("read").run().expect("read"));
                 } else {
@@ -77,26 +108,6 @@ fn main() {
                 }
             }
         }
-        "append-100" => {
-            let id = large(&mut fs);
-            for i in 0..operations {
-                fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
-            }
-        }
-        "append-100-flush-each" => {
-            let id = large(&mut fs);
-            for i in 0..operations {
-                fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
-                fs.flush().expect("flush");
-            }
-        }
-        "mount" => {
-            files(&mut fs, names);
-            for _ in 0..operations {
-                black_box(Fs::open(dev.clone(), &bench::options()).expect("open"));
-            }
-        }
-        other => panic!("no case {other}"),
     }
 }
 

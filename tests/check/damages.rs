@@ -67,33 +67,64 @@ fn sound_files(b: &Builder) -> Vec<(&'static str, Vec<u8>)> {
 
 /// All kinds of damage.
 pub fn all() -> Vec<Damage> {
-    [lists(), directories(), threads(), entries(), names(), vec![together()]]
-        .into_iter()
-        .flatten()
-        .collect()
+    let of_lists =
+        [broken_lists(), shared_lists(), vec![shared_and_broken(), shared_ends(), too_large()]];
+    let of_directories =
+        [broken_directories(), moved_directories(), cut_off_directories(), threads()];
+    let of_entries = [structs(), moves(), unnamed(), not_in_the_thread(), names()];
+    let mut all: Vec<Damage> = of_lists.into_iter().flatten().collect();
+    all.extend(of_directories.into_iter().flatten());
+    all.extend(of_entries.into_iter().flatten());
+    all.push(together());
+    all
 }
 
 /// Files that use the last blocks of other files.
 const WHOLE: [&str; 6] = ["a0", "b0", "c0", "d0", "e0", "f0"];
 const MIXED: [&str; 6] = ["a1", "b1", "c1", "d1", "e1", "f1"];
 
-fn lists() -> Vec<Damage> {
-    let whole = Builder::new().size_of(8);
-    let start = |i| ctz::start(512, ListIndex(i)) as usize;
+/// An image with a damaged list, and the file that `evil` has become after `-y`.
+fn of_list(
+    name: &'static str,
+    code: &'static str,
+    preen: Preen,
+    loses: bool,
+    image: Builder,
+    evil: Option<(&'static str, Vec<u8>)>,
+) -> Damage {
+    let mut files = sound_files(&image);
+    files.extend(evil);
+    Damage { name, code, image, preen, loses, files }
+}
+
+/// Where the content of this block of the list starts in the file.
+fn start(block: u32) -> usize {
+    ctz::start(512, ListIndex(block)) as usize
+}
+
+/// The size of a file that fills the blocks of the list.
+fn whole() -> u32 {
+    Builder::new().size_of(8)
+}
+
+/// Lists with pointers or sizes that cannot be right.
+fn broken_lists() -> Vec<Damage> {
+    let whole = whole();
     let mut damages = Vec::new();
-    let mut add =
-        |name, code, preen, loses, image: Builder, evil: Option<(&'static str, Vec<u8>)>| {
-            let mut files = sound_files(&image);
-            files.extend(evil);
-            damages.push(Damage { name, code, image, preen, loses, files });
-        };
 
     // the pointer from block 6 of the list to the one before leads nowhere; block 4 and what is
     // before it can still be reached, block 5 cannot
     let b = with_list(27, whole, |b| _ = b.point(26, 4000));
     let mut bytes = content(&b, &LIST, whole);
     bytes[start(5)..start(6)].fill(0);
-    add("a hole", "ctz-range", Preen::Leaves, true, b, Some(("lost+found/evil.part", bytes)));
+    damages.push(of_list(
+        "a hole",
+        "ctz-range",
+        Preen::Leaves,
+        true,
+        b,
+        Some(("lost+found/evil.part", bytes)),
+    ));
 
     // every way to the beginning is gone
     let b = with_list(27, whole, |b| {
@@ -101,33 +132,84 @@ fn lists() -> Vec<Damage> {
         b.block_mut(26)[4..8].copy_from_slice(&4000_u32.to_le_bytes());
     });
     let bytes = content(&b, &LIST, whole)[start(5)..].to_vec();
-    add("no beginning", "ctz-range", Preen::Leaves, true, b, Some(("lost+found/evil.part", bytes)));
+    damages.push(of_list(
+        "no beginning",
+        "ctz-range",
+        Preen::Leaves,
+        true,
+        b,
+        Some(("lost+found/evil.part", bytes)),
+    ));
 
     let b = with_list(4000, whole, |_| ());
-    add("no list", "ctz-range", Preen::Leaves, true, b, None);
+    damages.push(of_list("no list", "ctz-range", Preen::Leaves, true, b, None));
     let b = with_list(27, 1 << 20, |_| ());
-    add("too long", "ctz-too-long", Preen::Leaves, true, b, None);
+    damages.push(of_list("too long", "ctz-too-long", Preen::Leaves, true, b, None));
 
     let b = with_list(27, whole, |b| {
         b.block_mut(24)[4..8].copy_from_slice(&21_u32.to_le_bytes());
     });
     let bytes = content(&b, &LIST, whole);
-    add("skip pointer", "ctz-pointer", Preen::Leaves, false, b, Some(("evil", bytes)));
+    damages.push(of_list(
+        "skip pointer",
+        "ctz-pointer",
+        Preen::Leaves,
+        false,
+        b,
+        Some(("evil", bytes)),
+    ));
+    damages
+}
 
+/// Lists with blocks of other files, or of a pair.
+fn shared_lists() -> Vec<Damage> {
+    let whole = whole();
+    let mut damages = Vec::new();
     let b = with_list(33, SOUND_SIZE, |_| ());
     let bytes = content(&b, &SOUND, SOUND_SIZE);
-    add("shared file", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
+    damages.push(of_list(
+        "shared file",
+        "block-shared",
+        Preen::Mends,
+        false,
+        b,
+        Some(("evil", bytes)),
+    ));
 
     // the end is its own, the beginning another's
     let b = with_list(27, whole, |b| {
         b.list(&[32, 33, 22, 23, 24, 25, 26, 27]);
     });
     let bytes = content(&b, &[32, 33, 22, 23, 24, 25, 26, 27], whole);
-    add("shared beginning", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
+    damages.push(of_list(
+        "shared beginning",
+        "block-shared",
+        Preen::Mends,
+        false,
+        b,
+        Some(("evil", bytes)),
+    ));
 
-    // Block 5 of the list is another's, and another pointer leads nowhere. Only the second pointer
-    // of block 6 leads to the blocks before that. They must not be overwritten by the copy of a
-    // file that is repaired first.
+    // a block of the root's pair is the first of the file, and its copy is read before the root
+    // is written
+    let b = with_list(27, whole, |b| _ = b.list(&[1, 21, 22, 23, 24, 25, 26, 27]));
+    let bytes = content(&b, &[1, 21, 22, 23, 24, 25, 26, 27], whole);
+    damages.push(of_list(
+        "shared with a pair",
+        "block-shared",
+        Preen::Mends,
+        false,
+        b,
+        Some(("evil", bytes)),
+    ));
+    damages
+}
+
+/// Block 5 of the list is another's, and another pointer leads nowhere. Only the second pointer of
+/// block 6 leads to the blocks before that. They must not be overwritten by the copy of a file that
+/// is repaired first.
+fn shared_and_broken() -> Damage {
+    let whole = whole();
     let mut b = with_list(27, whole, |b| {
         b.point(26, SOUND[1]);
         b.block_mut(24)[4..8].copy_from_slice(&4000_u32.to_le_bytes());
@@ -146,16 +228,12 @@ fn lists() -> Vec<Damage> {
     let mut files = sound_files(&b);
     files.extend([("evil", bytes), ("early", content(&b, &SOUND, SOUND_SIZE))]);
     let (name, code, preen) = ("shared and broken", "block-shared", Preen::Partly);
-    let of_both = Damage { name, code, image: b, preen, loses: true, files };
+    Damage { name, code, image: b, preen, loses: true, files }
+}
 
-    // a block of the root's pair is the first of the file, and its copy is read before the root
-    // is written
-    let b = with_list(27, whole, |b| _ = b.list(&[1, 21, 22, 23, 24, 25, 26, 27]));
-    let bytes = content(&b, &[1, 21, 22, 23, 24, 25, 26, 27], whole);
-    add("shared with a pair", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
-
-    // of each file the end is the whole of another, and the beginning its own: what is in the first
-    // blocks nothing tells but the files themselves, so no copy may be written over those
+/// Of each file the end is the whole of another, and the beginning its own: what is in the first
+/// blocks nothing tells but the files themselves, so no copy may be written over those.
+fn shared_ends() -> Damage {
     let mut b = Builder::new();
     let pairs: Vec<(u32, u32)> = (0..6).map(|i| (2 + i, 40 + i)).collect();
     b.root(Tail::END, |w| {
@@ -175,9 +253,11 @@ fn lists() -> Vec<Damage> {
         files.push((MIXED[i], content(&b, &[beginning, end], 1000)));
     }
     let (name, code) = ("shared ends", "block-shared");
-    damages.push(Damage { name, code, image: b, preen: Preen::Mends, loses: false, files });
+    Damage { name, code, image: b, preen: Preen::Mends, loses: false, files }
+}
 
-    // limits of the superblock below the file's size
+/// The limits of the superblock are below the file's size.
+fn too_large() -> Damage {
     let mut b = Builder::new();
     let sb = littlefs::disk::Superblock { file_max: 1000, ..superblock(b.geometry) };
     b.pair([0, 1], |w| {
@@ -186,7 +266,7 @@ fn lists() -> Vec<Damage> {
     });
     b.list(&LIST);
     let bytes = content(&b, &LIST, 1800);
-    damages.push(Damage {
+    Damage {
         name: "too large",
         code: "file-too-large",
         preen: Preen::Leaves,
@@ -196,9 +276,7 @@ fn lists() -> Vec<Damage> {
             ("lost+found/evil.part", bytes[1000..].to_vec()),
         ],
         image: b,
-    });
-    damages.push(of_both);
-    damages
+    }
 }
 
 /// The files that every image of a directory keeps.
@@ -206,7 +284,8 @@ fn kept(more: &[(&'static str, &str)]) -> Vec<(&'static str, Vec<u8>)> {
     more.iter().map(|(path, bytes)| (*path, bytes.as_bytes().to_vec())).collect()
 }
 
-fn directories() -> Vec<Damage> {
+/// Entries of directories that lead to blocks which cannot be the directory's.
+fn broken_directories() -> Vec<Damage> {
     let mut damages = Vec::new();
     let mut add = |name, code, pair| {
         let mut b = Builder::new();
@@ -237,6 +316,12 @@ fn directories() -> Vec<Damage> {
         loses: true,
         files: kept(&[("dir/file", "content")]),
     });
+    damages
+}
+
+/// Entries that lead nowhere, of directories which the thread still has.
+fn moved_directories() -> Vec<Damage> {
+    let mut damages = Vec::new();
 
     // the entry of a directory leads nowhere, and the thread still has it
     let mut b = Builder::new();
@@ -280,6 +365,12 @@ fn directories() -> Vec<Damage> {
         loses: true,
         files: kept(&[("lost+found/dir-3/file", "content")]),
     });
+    damages
+}
+
+/// Pairs that are gone, and what came behind them.
+fn cut_off_directories() -> Vec<Damage> {
+    let mut damages = Vec::new();
 
     // the second of three pairs is gone, and the thread with it
     let mut b = Builder::new();
@@ -370,164 +461,279 @@ fn threads() -> Vec<Damage> {
     damages
 }
 
-fn entries() -> Vec<Damage> {
+/// An image that `fill` makes, and the files that are there after `-y`.
+fn of_entry(
+    name: &'static str,
+    code: &'static str,
+    preen: Preen,
+    loses: bool,
+    files: &[(&'static str, &str)],
+    fill: &dyn Fn(&mut Builder),
+) -> Damage {
+    let mut image = Builder::new();
+    fill(&mut image);
+    Damage { name, code, image, preen, loses, files: kept(files) }
+}
+
+/// The only file that some of the images keep.
+const GOOD: &[(&str, &str)] = &[("good", "good")];
+
+/// Entries whose struct is missing, short, or that of another type.
+fn structs() -> Vec<Damage> {
     let mut damages = Vec::new();
-    let mut add = |name, code, preen, loses, files: &[_], fill: &dyn Fn(&mut Builder)| {
-        let mut b = Builder::new();
-        fill(&mut b);
-        let files = kept(files);
-        damages.push(Damage { name, code, image: b, preen, loses, files });
-    };
-    let good: &[(&str, &str)] = &[("good", "good")];
-    let lost = &[("good", "good"), ("lost+found/dir-2/file", "content")];
-    let left = Preen::Leaves;
-    add("no struct", "bad-struct", left, true, good, &|b| {
+    damages.push(of_entry("no struct", "bad-struct", Preen::Leaves, true, GOOD, &|b| {
         b.root(Tail::END, |w| {
             w.tag(tag::REG, 1, b"bare");
             put_inline(w, 2, b"good", b"good");
         });
-    });
-    add("a short struct", "bad-struct", left, true, good, &|b| {
+    }));
+    damages.push(of_entry("a short struct", "bad-struct", Preen::Leaves, true, GOOD, &|b| {
         b.root(Tail::END, |w| {
             w.tag(tag::DIR, 1, b"evil");
             w.tag(tag::DIRSTRUCT, 1, &[1, 2, 3]);
             put_inline(w, 2, b"good", b"good");
         });
-    });
-    let moved = &[("d/x", "x"), ("d/y", "y"), ("good", "good")];
-    add("no struct, and a moved directory", "bad-struct", Preen::Partly, true, moved, &|b| {
-        b.root(soft([2, 3]), |w| {
-            w.tag(tag::REG, 1, b"bare");
-            put_dir(w, 2, b"d", [3, 4]);
-            put_inline(w, 3, b"good", b"good");
-        });
-        b.pair([2, 3], |w| {
-            put_inline(w, 0, b"gone", b"gone");
-            put_inline(w, 1, b"x", b"x");
-            put_inline(w, 2, b"y", b"y");
-            w.gdelta(moving([2, 3], 0));
-        });
-        b.pair([4, 3], |w| {
-            put_inline(w, 0, b"x", b"x");
-            put_inline(w, 1, b"y", b"y");
-        });
-    });
+    }));
     let dir = &[("dir/file", "content"), ("good", "good")];
-    add("a superblock without content", "bad-struct", left, true, dir, &|b| {
-        b.root(soft([2, 3]), |w| {
-            put_dir(w, 1, b"dir", [2, 3]);
-            put_inline(w, 2, b"good", b"good");
-        });
-        b.pair([2, 3], |w| {
-            w.tag(tag::SUPERBLOCK, 0, littlefs::disk::superblock::MAGIC);
-            put_inline(w, 1, b"file", b"content");
-        });
-    });
+    damages.push(of_entry(
+        "a superblock without content",
+        "bad-struct",
+        Preen::Leaves,
+        true,
+        dir,
+        &|b| {
+            b.root(soft([2, 3]), |w| {
+                put_dir(w, 1, b"dir", [2, 3]);
+                put_inline(w, 2, b"good", b"good");
+            });
+            b.pair([2, 3], |w| {
+                w.tag(tag::SUPERBLOCK, 0, littlefs::disk::superblock::MAGIC);
+                put_inline(w, 1, b"file", b"content");
+            });
+        },
+    ));
     let both = &[("evil", "text"), ("good", "good")];
-    add("a directory with text", "bad-struct", left, false, both, &|b| {
-        b.root(Tail::END, |w| {
-            w.tag(tag::DIR, 1, b"evil");
-            w.tag(tag::INLINESTRUCT, 1, b"text");
-            put_inline(w, 2, b"good", b"good");
-        });
-    });
+    damages.push(of_entry(
+        "a directory with text",
+        "bad-struct",
+        Preen::Leaves,
+        false,
+        both,
+        &|b| {
+            b.root(Tail::END, |w| {
+                w.tag(tag::DIR, 1, b"evil");
+                w.tag(tag::INLINESTRUCT, 1, b"text");
+                put_inline(w, 2, b"good", b"good");
+            });
+        },
+    ));
     let both = &[("evil/file", "content"), ("good", "good")];
-    add("a file with a directory's pair", "bad-struct", Preen::Partly, false, both, &|b| {
-        b.root(soft([2, 3]), |w| {
-            w.tag(tag::REG, 1, b"evil");
-            w.tag(tag::DIRSTRUCT, 1, &littlefs::disk::Pair([2, 3]).to_bytes());
-            put_inline(w, 2, b"good", b"good");
-        });
-        b.small_dir([2, 3], Tail::END);
-    });
-    add("a move of the superblock", "move-lost", left, false, good, &|b| {
-        let sb = superblock(b.geometry);
-        b.pair([0, 1], |w| {
-            put_superblock(w, sb);
-            put_inline(w, 1, b"good", b"good");
-            w.gdelta(moving([0, 1], 0));
-        });
-    });
-    add("a move of nothing", "move-lost", Preen::Mends, false, good, &|b| {
+    damages.push(of_entry(
+        "a file with a directory's pair",
+        "bad-struct",
+        Preen::Partly,
+        false,
+        both,
+        &|b| {
+            b.root(soft([2, 3]), |w| {
+                w.tag(tag::REG, 1, b"evil");
+                w.tag(tag::DIRSTRUCT, 1, &littlefs::disk::Pair([2, 3]).to_bytes());
+                put_inline(w, 2, b"good", b"good");
+            });
+            b.small_dir([2, 3], Tail::END);
+        },
+    ));
+    damages
+}
+
+/// Moves that cannot have been, and that of a directory with a damaged entry beside it.
+fn moves() -> Vec<Damage> {
+    let mut damages = Vec::new();
+    let moved = &[("d/x", "x"), ("d/y", "y"), ("good", "good")];
+    damages.push(of_entry(
+        "no struct, and a moved directory",
+        "bad-struct",
+        Preen::Partly,
+        true,
+        moved,
+        &|b| {
+            b.root(soft([2, 3]), |w| {
+                w.tag(tag::REG, 1, b"bare");
+                put_dir(w, 2, b"d", [3, 4]);
+                put_inline(w, 3, b"good", b"good");
+            });
+            b.pair([2, 3], |w| {
+                put_inline(w, 0, b"gone", b"gone");
+                put_inline(w, 1, b"x", b"x");
+                put_inline(w, 2, b"y", b"y");
+                w.gdelta(moving([2, 3], 0));
+            });
+            b.pair([4, 3], |w| {
+                put_inline(w, 0, b"x", b"x");
+                put_inline(w, 1, b"y", b"y");
+            });
+        },
+    ));
+    damages.push(of_entry(
+        "a move of the superblock",
+        "move-lost",
+        Preen::Leaves,
+        false,
+        GOOD,
+        &|b| {
+            let sb = superblock(b.geometry);
+            b.pair([0, 1], |w| {
+                put_superblock(w, sb);
+                put_inline(w, 1, b"good", b"good");
+                w.gdelta(moving([0, 1], 0));
+            });
+        },
+    ));
+    damages.push(of_entry("a move of nothing", "move-lost", Preen::Mends, false, GOOD, &|b| {
         let sb = superblock(b.geometry);
         b.pair([0, 1], |w| {
             put_superblock(w, sb);
             put_inline(w, 1, b"good", b"good");
             w.gdelta(moving([0, 1], 77));
         });
-    });
+    }));
+    damages
+}
+
+/// Content and superblocks without a name.
+fn unnamed() -> Vec<Damage> {
+    let mut damages = Vec::new();
     let both = &[("good", "good"), ("unnamed", "text")];
-    add("content without a name", "id-unused", Preen::Mends, false, both, &|b| {
-        b.root(Tail::END, |w| {
-            w.tag(tag::CREATE, 1, &[]);
-            w.tag(tag::INLINESTRUCT, 1, b"text");
-            put_inline(w, 2, b"good", b"good");
-        });
-    });
+    damages.push(of_entry(
+        "content without a name",
+        "id-unused",
+        Preen::Mends,
+        false,
+        both,
+        &|b| {
+            b.root(Tail::END, |w| {
+                w.tag(tag::CREATE, 1, &[]);
+                w.tag(tag::INLINESTRUCT, 1, b"text");
+                put_inline(w, 2, b"good", b"good");
+            });
+        },
+    ));
     let both = &[("good", "good"), ("unnamed/file", "content")];
-    add("a directory whose name went elsewhere", "id-unused", Preen::Mends, false, both, &|b| {
-        b.root(soft([2, 3]), |w| {
-            w.tag(tag::CREATE, 1, &[]);
-            w.tag(tag::DIRSTRUCT, 1, &littlefs::disk::Pair([2, 3]).to_bytes());
-            put_inline(w, 2, b"good", b"good");
-        });
-        b.small_dir([2, 3], Tail::END);
-    });
-    // the sync bit makes it look like a removed one
-    add("a directory lost or removed", "orphan", Preen::Leaves, true, lost, &|b| {
-        b.root(soft([2, 3]), |w| {
-            put_inline(w, 1, b"good", b"good");
-            w.tag(tag::DIR, 2, b"evil");
-            w.gdelta(littlefs::disk::GState::default().with_sync(true));
-        });
-        b.small_dir([2, 3], Tail::END);
-    });
-    add("no superblock in the chain", "superblock-damaged", Preen::Mends, false, good, &|b| {
-        b.pair([0, 1], |w| {
-            let sb = superblock(littlefs::bd::Geometry::new(512, 128).expect("possible"));
-            w.tag(tag::SUPERBLOCK, 0, b"\xc5ittlefs");
-            w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
-            w.tail(hard([4, 5]));
-        });
-        b.pair([4, 5], |w| {
-            put_superblock(w, superblock(littlefs::bd::Geometry::new(512, 128).expect("possible")));
-            put_inline(w, 1, b"good", b"good");
-            // whoever takes blocks 0 and 1 for a removed directory frees them
-            w.gdelta(littlefs::disk::GState::default().with_sync(true));
-        });
-    });
-    add("ids without names", "id-unused", Preen::Mends, false, good, &|b| {
+    damages.push(of_entry(
+        "a directory whose name went elsewhere",
+        "id-unused",
+        Preen::Mends,
+        false,
+        both,
+        &|b| {
+            b.root(soft([2, 3]), |w| {
+                w.tag(tag::CREATE, 1, &[]);
+                w.tag(tag::DIRSTRUCT, 1, &littlefs::disk::Pair([2, 3]).to_bytes());
+                put_inline(w, 2, b"good", b"good");
+            });
+            b.small_dir([2, 3], Tail::END);
+        },
+    ));
+    damages.push(of_entry(
+        "no superblock in the chain",
+        "superblock-damaged",
+        Preen::Mends,
+        false,
+        GOOD,
+        &|b| {
+            b.pair([0, 1], |w| {
+                let sb = superblock(littlefs::bd::Geometry::new(512, 128).expect("possible"));
+                w.tag(tag::SUPERBLOCK, 0, b"\xc5ittlefs");
+                w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
+                w.tail(hard([4, 5]));
+            });
+            b.pair([4, 5], |w| {
+                put_superblock(
+                    w,
+                    superblock(littlefs::bd::Geometry::new(512, 128).expect("possible")),
+                );
+                put_inline(w, 1, b"good", b"good");
+                // whoever takes blocks 0 and 1 for a removed directory frees them
+                w.gdelta(littlefs::disk::GState::default().with_sync(true));
+            });
+        },
+    ));
+    damages.push(of_entry("ids without names", "id-unused", Preen::Mends, false, GOOD, &|b| {
         b.root(Tail::END, |w| put_inline(w, 9, b"good", b"good"));
-    });
-    add("an odd log", "log-odd", Preen::Mends, false, good, &|b| {
+    }));
+    damages.push(of_entry("an odd log", "log-odd", Preen::Mends, false, GOOD, &|b| {
         b.root(Tail::END, |w| {
             put_inline(w, 1, b"good", b"good");
             w.tag(tag::DELETE, 9, &[]);
         });
-    });
+    }));
+    damages
+}
+
+/// Directories without a name, or without a place in the thread.
+fn not_in_the_thread() -> Vec<Damage> {
+    let mut damages = Vec::new();
+    let lost = &[("good", "good"), ("lost+found/dir-2/file", "content")];
+    // the sync bit makes it look like a removed one
+    damages.push(of_entry(
+        "a directory lost or removed",
+        "orphan",
+        Preen::Leaves,
+        true,
+        lost,
+        &|b| {
+            b.root(soft([2, 3]), |w| {
+                put_inline(w, 1, b"good", b"good");
+                w.tag(tag::DIR, 2, b"evil");
+                w.gdelta(littlefs::disk::GState::default().with_sync(true));
+            });
+            b.small_dir([2, 3], Tail::END);
+        },
+    ));
     let both = &[("dir/file", "content"), ("good", "good")];
-    add("a directory the thread misses", "unthreaded", Preen::Mends, false, both, &|b| {
-        b.root(Tail::END, |w| {
-            put_dir(w, 1, b"dir", [2, 3]);
-            put_inline(w, 2, b"good", b"good");
-        });
-        b.small_dir([2, 3], Tail::END);
-    });
-    add("a directory without a name", "orphan", Preen::Mends, false, lost, &|b| {
-        b.root(soft([2, 3]), |w| put_inline(w, 1, b"good", b"good"));
-        b.small_dir([2, 3], Tail::END);
-    });
-    add("a directory that moved", "half-orphan", Preen::Mends, false, &[("d/new", "x")], &|b| {
-        b.root(soft([2, 3]), |w| put_dir(w, 1, b"d", [3, 4]));
-        b.small_dir([2, 3], Tail::END);
-        b.pair([4, 3], |w| put_inline(w, 0, b"new", b"x"));
-    });
+    damages.push(of_entry(
+        "a directory the thread misses",
+        "unthreaded",
+        Preen::Mends,
+        false,
+        both,
+        &|b| {
+            b.root(Tail::END, |w| {
+                put_dir(w, 1, b"dir", [2, 3]);
+                put_inline(w, 2, b"good", b"good");
+            });
+            b.small_dir([2, 3], Tail::END);
+        },
+    ));
+    damages.push(of_entry(
+        "a directory without a name",
+        "orphan",
+        Preen::Mends,
+        false,
+        lost,
+        &|b| {
+            b.root(soft([2, 3]), |w| put_inline(w, 1, b"good", b"good"));
+            b.small_dir([2, 3], Tail::END);
+        },
+    ));
+    damages.push(of_entry(
+        "a directory that moved",
+        "half-orphan",
+        Preen::Mends,
+        false,
+        &[("d/new", "x")],
+        &|b| {
+            b.root(soft([2, 3]), |w| put_dir(w, 1, b"d", [3, 4]));
+            b.small_dir([2, 3], Tail::END);
+            b.pair([4, 3], |w| put_inline(w, 0, b"new", b"x"));
+        },
+    ));
     let both = &[("dir/file", "content"), ("dir/x", "x")];
-    add("an empty pair", "pair-empty", Preen::Mends, false, both, &|b| {
+    damages.push(of_entry("an empty pair", "pair-empty", Preen::Mends, false, both, &|b| {
         b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
         b.small_dir([2, 3], hard([4, 5])).pair([4, 5], |w| w.tail(hard([6, 7])));
         b.pair([6, 7], |w| put_inline(w, 0, b"x", b"x"));
-    });
+    }));
     damages
 }
 

@@ -83,57 +83,69 @@ fn in_ours(fs: &mut Fs, dir: DirId, name: &str) -> Option<What> {
     }
 }
 
-/// The images. Each has a number of entries called `x`, all in the root.
-fn arrangements() -> Vec<(&'static str, u32, Builder)> {
+/// An image, and how many of its entries are called `x`; all are in the root.
+type Arrangement = (&'static str, u32, Builder);
+
+fn arranged(name: &'static str, count: u32, fill: &dyn Fn(&mut Builder)) -> Arrangement {
+    let mut b = Builder::new();
+    fill(&mut b);
+    (name, count, b)
+}
+
+fn arrangements() -> Vec<Arrangement> {
+    [of_files_and_directories(), vec![in_a_later_pair()], in_later_commits()].concat()
+}
+
+/// Entries of all types, in one commit.
+fn of_files_and_directories() -> Vec<Arrangement> {
     let mut all = Vec::new();
-    let mut add = |name, count, fill: &dyn Fn(&mut Builder)| {
-        let mut b = Builder::new();
-        fill(&mut b);
-        all.push((name, count, b));
-    };
-    add("file and file", 2, &|b| {
+    all.push(arranged("file and file", 2, &|b| {
         b.root(Tail::END, |w| {
             put_inline(w, 1, b"a", b"a");
             put_inline(w, 2, b"x", b"one");
             put_inline(w, 3, b"x", b"two");
             put_inline(w, 4, b"z", b"z");
         });
-    });
-    add("three files", 3, &|b| {
+    }));
+    all.push(arranged("three files", 3, &|b| {
         b.root(Tail::END, |w| {
             put_inline(w, 1, b"x", b"one");
             put_inline(w, 2, b"x", b"two");
             put_inline(w, 3, b"x", b"three");
             put_inline(w, 4, b"z", b"z");
         });
-    });
+    }));
     let below =
         |b: &mut Builder| _ = b.small_dir([2, 3], soft([4, 5])).small_dir([4, 5], Tail::END);
-    add("directory and file", 2, &|b| {
+    all.push(arranged("directory and file", 2, &|b| {
         b.root(soft([2, 3]), |w| {
             put_dir(w, 1, b"x", [2, 3]);
             put_inline(w, 2, b"x", b"two");
             put_dir(w, 3, b"y", [4, 5]);
         });
         below(b);
-    });
-    add("file and directory", 2, &|b| {
+    }));
+    all.push(arranged("file and directory", 2, &|b| {
         b.root(soft([2, 3]), |w| {
             put_inline(w, 1, b"x", b"one");
             put_dir(w, 2, b"x", [2, 3]);
             put_dir(w, 3, b"y", [4, 5]);
         });
         below(b);
-    });
-    add("directory and directory", 2, &|b| {
+    }));
+    all.push(arranged("directory and directory", 2, &|b| {
         b.root(soft([2, 3]), |w| {
             put_dir(w, 1, b"x", [2, 3]);
             put_dir(w, 2, b"x", [4, 5]);
             put_inline(w, 3, b"z", b"z");
         });
         below(b);
-    });
-    add("the later pair", 3, &|b| {
+    }));
+    all
+}
+
+fn in_a_later_pair() -> Arrangement {
+    arranged("the later pair", 3, &|b| {
         let sb = superblock(b.geometry);
         b.pair([0, 1], |w| {
             put_superblock(w, sb);
@@ -146,20 +158,25 @@ fn arrangements() -> Vec<(&'static str, u32, Builder)> {
             put_inline(w, 1, b"x", b"three");
             put_inline(w, 2, b"z", b"z");
         });
-    });
+    })
+}
+
+/// Entries that were created while there was one of the same name.
+fn in_later_commits() -> Vec<Arrangement> {
+    let mut all = Vec::new();
     let with_root = |w: &mut Writer| {
         put_superblock(w, superblock(Builder::new().geometry));
         put_inline(w, 1, b"a", b"a");
         put_inline(w, 2, b"x", b"one");
         put_inline(w, 3, b"z", b"z");
     };
-    add("made again before the first", 2, &|b| {
+    all.push(arranged("made again before the first", 2, &|b| {
         commits(b, [0, 1], &[&with_root, &|w| create(w, 2, b"x", b"two")]);
-    });
-    add("made again behind the first", 2, &|b| {
+    }));
+    all.push(arranged("made again behind the first", 2, &|b| {
         commits(b, [0, 1], &[&with_root, &|w| create(w, 3, b"x", b"two")]);
-    });
-    add("one removed between", 2, &|b| {
+    }));
+    all.push(arranged("one removed between", 2, &|b| {
         commits(
             b,
             [0, 1],
@@ -168,8 +185,8 @@ fn arrangements() -> Vec<(&'static str, u32, Builder)> {
                 create(w, 2, b"x", b"three");
             }],
         );
-    });
-    add("the last removed", 2, &|b| {
+    }));
+    all.push(arranged("the last removed", 2, &|b| {
         commits(
             b,
             [0, 1],
@@ -178,8 +195,8 @@ fn arrangements() -> Vec<(&'static str, u32, Builder)> {
                 w.tag(tag::DELETE, 4, &[]);
             }],
         );
-    });
-    add("another removed", 2, &|b| {
+    }));
+    all.push(arranged("another removed", 2, &|b| {
         commits(
             b,
             [0, 1],
@@ -188,7 +205,7 @@ fn arrangements() -> Vec<(&'static str, u32, Builder)> {
                 w.tag(tag::DELETE, 1, &[]);
             }],
         );
-    });
+    }));
     all
 }
 

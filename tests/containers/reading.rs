@@ -211,41 +211,45 @@ fn missing_lines_of_dumps_are_damage() {
     }
 }
 
+/// The rows of a dump. Unless `all` is true, `*` is in place of rows that repeat.
+fn rows(image: &[u8], row: fn(usize, &[u8]) -> String, all: bool) -> String {
+    let (mut text, mut last, mut starred) = (String::new(), &[][..], false);
+    for (i, bytes) in image.chunks(16).enumerate() {
+        let same = !all && bytes == last;
+        if !same {
+            text += &row(i * 16, bytes);
+        } else if !starred {
+            text += "*\n";
+        }
+        (starred, last) = (same, bytes);
+    }
+    text
+}
+
+/// A row as xxd prints it.
+fn xxd(at: usize, row: &[u8]) -> String {
+    let words = row.chunks(2).map(|w| format!(" {:02x}{:02x}", w[0], w[1]));
+    format!("{at:08x}:{}  ...: ab.  ......\n", words.collect::<String>())
+}
+
 /// Text that shows bytes, with all rows, or with `*` in place of rows that repeat.
 #[test]
 fn dumps_in_text_are_read_through() {
     let desk = Desk::new();
     let image = image();
-    let rows = |row: fn(usize, &[u8]) -> String, all: bool| {
-        let (mut text, mut last, mut starred) = (String::new(), &[][..], false);
-        for (i, bytes) in image.chunks(16).enumerate() {
-            let same = !all && bytes == last;
-            if !same {
-                text += &row(i * 16, bytes);
-            } else if !starred {
-                text += "*\n";
-            }
-            (starred, last) = (same, bytes);
-        }
-        text
-    };
     let columns = |at: usize, row: &[u8]| {
         let hex = |half: &[u8]| half.iter().map(|b| format!(" {b:02x}")).collect::<String>();
         format!("{at:08x} {} {}  |........::  ....|\n", hex(&row[..8]), hex(&row[8..]))
-    };
-    let xxd = |at: usize, row: &[u8]| {
-        let words = row.chunks(2).map(|w| format!(" {:02x}{:02x}", w[0], w[1]));
-        format!("{at:08x}:{}  ...: ab.  ......\n", words.collect::<String>())
     };
     let plain =
         |_: usize, row: &[u8]| row.iter().map(|b| format!("{b:02X}")).collect::<String>() + "\n";
     let end = format!("{:08x}\n", image.len());
     for (name, text) in [
-        ("columns", rows(columns, true) + &end),
-        ("columns-short", rows(columns, false) + &end),
-        ("xxd", rows(xxd, true)),
-        ("xxd-short", rows(xxd, false).trim_end_matches("*\n").to_owned()),
-        ("plain", rows(plain, true)),
+        ("columns", rows(&image, columns, true) + &end),
+        ("columns-short", rows(&image, columns, false) + &end),
+        ("xxd", rows(&image, xxd, true)),
+        ("xxd-short", rows(&image, xxd, false).trim_end_matches("*\n").to_owned()),
+        ("plain", rows(&image, plain, true)),
     ] {
         desk.file(name, text.as_bytes());
         assert_eq!(desk.ok(&["cat", name, "www/big.bin"]).stdout, big(), "{name}");
@@ -255,11 +259,21 @@ fn dumps_in_text_are_read_through() {
         assert!(name == "xxd-short" || raw.len() == image.len(), "{name}: {}", raw.len());
         desk.fails(&["kv", name, "set", "a", "b"], 1, &["littlefs unwrap"]);
     }
+}
+
+/// Text that shows words, as hexdump and od print it.
+#[test]
+fn dumps_of_words_are_read_through() {
+    let desk = Desk::new();
+    let image = image();
     let words = |at: usize, row: &[u8]| {
         let words = row.chunks(2).map(|w| format!(" {:02x}{:02x}", w[1], w[0]));
         format!("{at:07x}{}\n", words.collect::<String>())
     };
-    desk.file("hexdump", (rows(words, false) + &format!("{:07x}\n", image.len())).as_bytes());
+    desk.file(
+        "hexdump",
+        (rows(&image, words, false) + &format!("{:07x}\n", image.len())).as_bytes(),
+    );
     let od: [&[&str]; 7] = [
         &[],
         &["-v"],
@@ -281,7 +295,12 @@ fn dumps_in_text_are_read_through() {
         assert_eq!(desk.ok(&["cat", name, "www/big.bin"]).stdout, big(), "{name}");
         desk.fails(&["kv", name, "set", "a", "b"], 1, &["littlefs unwrap"]);
     }
-    desk.file("broken", (rows(xxd, true) + "zz\n").as_bytes());
+}
+
+#[test]
+fn text_that_is_no_dump_is_refused() {
+    let desk = Desk::new();
+    desk.file("broken", (rows(&image(), xxd, true) + "zz\n").as_bytes());
     desk.fails(&["ls", "broken"], 1, &["line 16385: is not a row of a dump"]);
     // prose and numbers are none
     for text in [

@@ -30,10 +30,9 @@ fn case(name: &'static str, image: &Builder) -> Case {
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [tails(), directories(), lists(), names(), global_state(), superblocks(), logs()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let directories = [tails(), directories(), odd_directories(), unthreaded_directories()];
+    let others = [lists(), names(), global_state(), superblocks(), logs(), long_logs()];
+    directories.into_iter().chain(others).flatten().collect()
 }
 
 /// A root with a sound file, and with the directory `dir` in pair {2, 3}.
@@ -89,6 +88,12 @@ fn directories() -> Vec<Case> {
     add("directory null", [u32::MAX; 2], good, evil, &["directory-broken"]);
     add("directory of erased blocks", [7, 8], good, evil, &["directory-broken"]);
     add("directory half a known one", [0, 9], good, evil, &["tree-loop"]);
+    cases
+}
+
+/// Directories that contain one another, or lack a pair, or are very deep.
+fn odd_directories() -> Vec<Case> {
+    let mut cases = Vec::new();
 
     let mut b = Builder::new();
     root_with_dir(&mut b, soft([2, 3])).pair([2, 3], |w| {
@@ -131,6 +136,24 @@ fn directories() -> Vec<Case> {
         ..case("a directory whose second pair is gone", &b)
     });
 
+    // each pair one level deeper: a path as long as the image
+    let mut b = Builder::with_geometry(128, 512);
+    b.root(soft([2, 3]), |w| put_dir(w, 1, &[b'd'; 16], [2, 3]));
+    for i in (2..508).step_by(2) {
+        b.pair([i, i + 1], |w| {
+            put_dir(w, 0, &[b'd'; 16], [i + 2, i + 3]);
+            w.tail(soft([i + 2, i + 3]));
+        });
+    }
+    b.pair([508, 509], |_| {});
+    cases.push(case("deep nesting", &b));
+    cases
+}
+
+/// Directories that only the thread has, or only the tree.
+fn unthreaded_directories() -> Vec<Case> {
+    let mut cases = Vec::new();
+
     let mut b = Builder::new();
     root_with_dir(&mut b, Tail::END).small_dir([2, 3], Tail::END);
     cases.push(Case {
@@ -155,18 +178,6 @@ fn directories() -> Vec<Case> {
         codes: &["orphan"],
         ..case("a directory without a name", &b)
     });
-
-    // each pair one level deeper: a path as long as the image
-    let mut b = Builder::with_geometry(128, 512);
-    b.root(soft([2, 3]), |w| put_dir(w, 1, &[b'd'; 16], [2, 3]));
-    for i in (2..508).step_by(2) {
-        b.pair([i, i + 1], |w| {
-            put_dir(w, 0, &[b'd'; 16], [i + 2, i + 3]);
-            w.tail(soft([i + 2, i + 3]));
-        });
-    }
-    b.pair([508, 509], |_| {});
-    cases.push(case("deep nesting", &b));
     cases
 }
 
@@ -386,6 +397,12 @@ fn logs() -> Vec<Case> {
         w.tag(tag::SOFTTAIL, tag::ID_NONE, &[1, 2]);
         w.tag(tag::MOVESTATE, tag::ID_NONE, &[1, 2]);
     });
+    cases
+}
+
+/// Logs with very many tags or commits, or that say so.
+fn long_logs() -> Vec<Case> {
+    let mut cases = Vec::new();
 
     // ten thousand commits in one block
     let mut b = Builder::with_geometry(1 << 19, 2);

@@ -5,6 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -102,6 +103,10 @@ pub fn bounded<T>(name: &str, step: &str, f: impl FnOnce() -> T) -> T {
     assert!(bytes <= BYTES_MAX, "{name}: {step} took {bytes} bytes of memory");
     assert!(time <= NANOSECONDS_MAX, "{name}: {step} took {} ms", time / 1_000_000);
     result
+}
+
+fn read_only() -> OpenOptions {
+    OpenOptions { read_only: true, ..OpenOptions::default() }
 }
 
 /// What a path refers to: a directory, or the checksum of a file, or why it cannot be read.
@@ -227,132 +232,177 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     bounded(name, "probe", || {
         let _ = image::locate(scratch, 0, image::SEARCH_FILE);
     });
-    let device = || Arc::new(RamDevice::from_image(geometry, bytes.to_vec()));
-    let report = bounded(name, "check", || check(device()));
+    let device = Arc::new(RamDevice::from_image(geometry, bytes.to_vec()));
+    let report = bounded(name, "check", || check(device));
     let codes = report.iter().flat_map(|r| &r.findings).map(|f| f.code).collect();
-
-    see(device(), &|what, ask| bounded(name, &format!("inspect {what}"), ask));
-    let dev = device();
-    bounded(name, "recover", || {
-        let recovery = recover(&*dev, &|_| ()).expect("readable");
-        for file in &recovery.files {
-            file.read(&*dev, &mut |_, _| Ok(())).expect("readable");
-        }
-        let saved = vec![Saved::Nothing; recovery.files.len()];
-        let manifest = Manifest::new(&recovery, &saved, &|time| time.to_string());
-        let json = serde_json::to_vec(&manifest).expect("JSON");
-        assert!(!json.is_empty() && !manifest.to_string().is_empty());
-    });
-    assert_eq!(dev.image(), bytes, "{name}: recovering changed the image");
-
-    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
-    let dev = device();
-    let seen = bounded(name, "read", || {
-        let mut fs = Fs::open(dev.clone(), &options).ok()?;
-        let seen = walk(&mut fs);
-        let _ = (fs.usage(), fs.counts());
-        assert!(matches!(fs.create(ROOT, b"~"), Err(Error::ReadOnly)));
-        Some(seen)
-    });
-    assert_eq!(dev.image(), bytes, "{name}: reading changed the image");
-    let Some(seen) = seen else { return Outcome { seen: Seen::new(), codes } };
-
-    // a file of the root goes: nothing else may go with it
-    let mut in_root =
-        seen.iter().filter(|(path, what)| matches!(what, Ok(Some(_))) && !path.contains(&b'/'));
-    let victim = in_root.next_back().map(|(path, _)| path.clone()).unwrap_or_default();
-    let dev = device();
-    let changed = bounded(name, "write", || {
-        let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens as before");
-        change(&mut fs, &victim)
-    });
-    let after = bounded(name, "read again", || {
-        let mut fs = Fs::open(dev.clone(), &options).expect("opens after changes");
-        walk(&mut fs)
-    });
-    // a file that claims blocks of metadata shows what is written there
-    let over_metadata = report
-        .iter()
-        .flat_map(|r| &r.findings)
-        .any(|f| f.code == "block-shared" && f.message.contains("metadata pair"));
-    for (path, what) in seen.iter().filter(|(p, _)| !p.starts_with(b"~") && **p != victim) {
-        if what.is_ok() && !over_metadata {
-            let now = after.get(path);
-            assert_eq!(now, Some(what), "{name}: {} after {changed:?}", path.escape_ascii());
-        }
-    }
-    let again = bounded(name, "check again", || check(dev.clone()));
-    if let (Ok(before), Ok(after)) = (&report, &again) {
-        let new: Vec<_> = errors(after).difference(&errors(before)).copied().collect();
-        assert!(new.is_empty(), "{name}: after {changed:?}: {:#?}", after.findings);
-    }
-    let dev = device();
-    for read_only in [true, false] {
-        let used = bounded(name, "kv", || use_as_store(dev.clone(), read_only));
-        assert!(!read_only || used.is_err() && dev.image() == bytes, "{name}: {used:?}");
-        let after = bounded(name, "check after kv", || check(dev.clone()));
-        if let (Ok(before), Ok(after)) = (&report, &after) {
-            let new: Vec<_> = errors(after).difference(&errors(before)).copied().collect();
-            assert!(new.is_empty(), "{name}: after kv, {used:?}: {:#?}", after.findings);
-        }
-    }
-    let dev = device();
-    let repairs =
-        bounded(name, "repair", || repair(dev.clone(), Mode::Preen)).expect("opens as before");
-    let mended = bounded(name, "check repaired", || check(dev.clone()));
-    if let (Ok(before), Ok(after)) = (&report, &mended) {
-        let mut new = errors(after);
-        new.retain(|code| !errors(before).contains(code));
-        assert!(new.is_empty(), "{name}: {repairs:?}: {:#?}", after.findings);
-        assert!(
-            after.totals.files >= before.totals.files,
-            "{name}: {repairs:?}: {:?} {:?}",
-            before,
-            after
-        );
-    }
-    kept(name, "repaired", &seen, &dev, &report);
-    let dev = device();
-    let repairs = bounded(name, "repair -y", || repair(dev.clone(), Mode::Yes));
-    let repairs = repairs.expect("opens as before");
-    let mended =
-        bounded(name, "check repaired -y", || check(dev.clone())).expect("opens as before");
-    assert!(mended.is_clean(), "{name}: {repairs:#?}: {:#?}", mended.findings);
-    kept(name, "repaired -y", &seen, &dev, &report);
-    if !codes.contains("superblock-outdated") && !is_beyond_c(geometry, bytes) {
-        c_reads(name, &dev, codes.contains("type-unknown"));
-    }
-    let again = bounded(name, "repair again", || repair(dev.clone(), Mode::Yes)).expect("opens");
-    assert!(again.done.is_empty() && again.stopped.is_none(), "{name}: {again:#?}");
+    let image = Image { name, geometry, bytes, report };
+    see(image.device(), &|what, ask| bounded(name, &format!("inspect {what}"), ask));
+    image.recovered();
+    let Some(seen) = image.read() else { return Outcome { seen: Seen::new(), codes } };
+    image.changed(&seen);
+    image.used_as_store();
+    image.repaired(&seen);
+    image.repaired_with_losses(&seen, &codes);
     Outcome { seen, codes }
 }
 
-/// Check that every file that could be read, and is not damaged itself, still has its content: at
-/// its path, or elsewhere if its path was damaged.
-fn kept(name: &str, step: &str, seen: &Seen, dev: &Arc<RamDevice>, report: &Result<Report>) {
-    let Ok(report) = report else { return };
-    let after = bounded(name, step, || {
-        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
-        walk(&mut Fs::open(dev.clone(), &options).expect("opens"))
-    });
-    let everywhere: BTreeSet<u32> = after.values().filter_map(|w| *w.as_ref().ok()?).collect();
-    let own = |f: &Finding| f.severity == Severity::Error && f.code != "unthreaded";
-    // a file that shares blocks is named in the message, a damaged one is the place
-    let text: String = report
-        .findings
-        .iter()
-        .filter(|f| own(f))
-        .flat_map(|f| [&f.place, " ", &f.message, "\n"].map(str::to_owned))
-        .collect();
-    for (path, what) in seen {
-        let Ok(Some(sum)) = what else { continue };
-        let shown = String::from_utf8_lossy(path);
-        if text.contains(&*shown) || !report.omitted.is_empty() {
-            continue;
+/// An image, and what the verifier says about it.
+struct Image<'a> {
+    name: &'a str,
+    geometry: Geometry,
+    bytes: &'a [u8],
+    report: Result<Report>,
+}
+
+impl Image<'_> {
+    /// A new device with this image.
+    fn device(&self) -> Arc<RamDevice> {
+        Arc::new(RamDevice::from_image(self.geometry, self.bytes.to_vec()))
+    }
+
+    fn recovered(&self) {
+        let (name, dev) = (self.name, self.device());
+        bounded(name, "recover", || {
+            let recovery = recover(&*dev, &|_| ()).expect("readable");
+            for file in &recovery.files {
+                file.read(&*dev, &mut |_, _| Ok(())).expect("readable");
+            }
+            let saved = vec![Saved::Nothing; recovery.files.len()];
+            let manifest = Manifest::new(&recovery, &saved, &|time| time.to_string());
+            let json = serde_json::to_vec(&manifest).expect("JSON");
+            assert!(!json.is_empty() && !manifest.to_string().is_empty());
+        });
+        assert_eq!(dev.image(), self.bytes, "{name}: recovering changed the image");
+    }
+
+    /// What can be read. `None` if the image cannot be opened.
+    fn read(&self) -> Option<Seen> {
+        let (name, dev) = (self.name, self.device());
+        let seen = bounded(name, "read", || {
+            let mut fs = Fs::open(dev.clone(), &read_only()).ok()?;
+            let seen = walk(&mut fs);
+            let _ = (fs.usage(), fs.counts());
+            assert!(matches!(fs.create(ROOT, b"~"), Err(Error::ReadOnly)));
+            Some(seen)
+        });
+        assert_eq!(dev.image(), self.bytes, "{name}: reading changed the image");
+        seen
+    }
+
+    /// Remove a file of the root, and change what is new: nothing else may change.
+    fn changed(&self, seen: &Seen) {
+        let (name, dev) = (self.name, self.device());
+        let mut in_root =
+            seen.iter().filter(|(path, what)| matches!(what, Ok(Some(_))) && !path.contains(&b'/'));
+        let victim = in_root.next_back().map(|(path, _)| path.clone()).unwrap_or_default();
+        let changed = bounded(name, "write", || {
+            let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens as before");
+            change(&mut fs, &victim)
+        });
+        let after = bounded(name, "read again", || {
+            let mut fs = Fs::open(dev.clone(), &read_only()).expect("opens after changes");
+            walk(&mut fs)
+        });
+        // a file that claims blocks of metadata shows what is written there
+        let over_metadata = self
+            .report
+            .iter()
+            .flat_map(|r| &r.findings)
+            .any(|f| f.code == "block-shared" && f.message.contains("metadata pair"));
+        for (path, what) in seen.iter().filter(|(p, _)| !p.starts_with(b"~") && **p != victim) {
+            if what.is_ok() && !over_metadata {
+                let now = after.get(path);
+                assert_eq!(now, Some(what), "{name}: {} after {changed:?}", path.escape_ascii());
+            }
         }
-        match after.get(path) {
-            Some(Ok(Some(now))) => assert_eq!(now, sum, "{name}, {step}: {shown}"),
-            _ => assert!(everywhere.contains(sum), "{name}, {step}: {shown} is gone: {after:?}"),
+        let _ = self.assert_no_new_errors(&dev, "write", &changed);
+    }
+
+    fn used_as_store(&self) {
+        let (name, dev) = (self.name, self.device());
+        for read_only in [true, false] {
+            let used = bounded(name, "kv", || use_as_store(dev.clone(), read_only));
+            let refused = used.is_err() && dev.image() == self.bytes;
+            assert!(!read_only || refused, "{name}: {used:?}");
+            let _ = self.assert_no_new_errors(&dev, "kv", &used);
+        }
+    }
+
+    /// Repair what can be repaired without a loss.
+    fn repaired(&self, seen: &Seen) {
+        let (name, dev) = (self.name, self.device());
+        let repairs =
+            bounded(name, "repair", || repair(dev.clone(), Mode::Preen)).expect("opens as before");
+        let mended = self.assert_no_new_errors(&dev, "repair", &repairs);
+        if let (Ok(before), Ok(after)) = (&self.report, &mended) {
+            assert!(
+                after.totals.files >= before.totals.files,
+                "{name}: {repairs:?}: {before:?} {after:?}"
+            );
+        }
+        self.assert_kept("repaired", seen, &dev);
+    }
+
+    /// Repair everything.
+    fn repaired_with_losses(&self, seen: &Seen, codes: &BTreeSet<&'static str>) {
+        let (name, dev) = (self.name, self.device());
+        let repairs = bounded(name, "repair -y", || repair(dev.clone(), Mode::Yes));
+        let repairs = repairs.expect("opens as before");
+        let mended =
+            bounded(name, "check repaired -y", || check(dev.clone())).expect("opens as before");
+        assert!(mended.is_clean(), "{name}: {repairs:#?}: {:#?}", mended.findings);
+        self.assert_kept("repaired -y", seen, &dev);
+        if !codes.contains("superblock-outdated") && !is_beyond_c(self.geometry, self.bytes) {
+            c_reads(name, &dev, codes.contains("type-unknown"));
+        }
+        let again = bounded(name, "repair again", || repair(dev.clone(), Mode::Yes));
+        let again = again.expect("opens");
+        assert!(again.done.is_empty() && again.stopped.is_none(), "{name}: {again:#?}");
+    }
+
+    /// Check that `step`, with its result, has added no errors. Returns what the verifier says now.
+    fn assert_no_new_errors(
+        &self,
+        dev: &Arc<RamDevice>,
+        step: &str,
+        result: &dyn Debug,
+    ) -> Result<Report> {
+        let name = self.name;
+        let now = bounded(name, &format!("check after {step}"), || check(dev.clone()));
+        if let (Ok(before), Ok(after)) = (&self.report, &now) {
+            let new: Vec<_> = errors(after).difference(&errors(before)).copied().collect();
+            assert!(new.is_empty(), "{name}: after {step}, {result:?}: {:#?}", after.findings);
+        }
+        now
+    }
+
+    /// Check that every file that could be read, and is not damaged itself, still has its content:
+    /// at its path, or elsewhere if its path was damaged.
+    fn assert_kept(&self, step: &str, seen: &Seen, dev: &Arc<RamDevice>) {
+        let (name, Ok(report)) = (self.name, &self.report) else { return };
+        let after =
+            bounded(name, step, || walk(&mut Fs::open(dev.clone(), &read_only()).expect("opens")));
+        let everywhere: BTreeSet<u32> = after.values().filter_map(|w| *w.as_ref().ok()?).collect();
+        let own = |f: &Finding| f.severity == Severity::Error && f.code != "unthreaded";
+        // a file that shares blocks is named in the message, a damaged one is the place
+        let text: String = report
+            .findings
+            .iter()
+            .filter(|f| own(f))
+            .flat_map(|f| [&f.place, " ", &f.message, "\n"].map(str::to_owned))
+            .collect();
+        for (path, what) in seen {
+            let Ok(Some(sum)) = what else { continue };
+            let shown = String::from_utf8_lossy(path);
+            if text.contains(&*shown) || !report.omitted.is_empty() {
+                continue;
+            }
+            match after.get(path) {
+                Some(Ok(Some(now))) => assert_eq!(now, sum, "{name}, {step}: {shown}"),
+                _ => {
+                    assert!(everywhere.contains(sum), "{name}, {step}: {shown} is gone: {after:?}")
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What docs/design.md says about the code is true: no module uses a layer above its own, only what
 //! offers journals uses their device, src/lib.rs describes the same layers, and all tests exist
-//! that the invariants name.
+//! that the invariants name. Also, no function is longer than CONTRIBUTING.md allows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,6 +21,13 @@ const OF_ROOT: [(&str, &str); 7] = [
 /// The modules that use the device of a journal. All others see a block device.
 const USE_TRANSACTIONS: [&str; 4] = ["journal", "api", "fuse", "cli"];
 
+/// The most lines that a function has, from `fn` to the closing brace.
+const LINES_MAX: usize = 80;
+
+/// Functions that are still longer, with their files.
+const STILL_LONGER: [(&str, &str); 2] =
+    [("src/image/error.rs", "fmt"), ("src/transfer/create.rs", "fmt")];
+
 /// The modules of each layer, the lowest first.
 fn layers(design: &str) -> Vec<Vec<String>> {
     let list = design.split("Each layer uses only those before it").nth(1).expect("the list");
@@ -33,8 +40,13 @@ fn in_backquotes(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
+/// The directory of the project.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let path = root().join(path);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -61,7 +73,7 @@ fn used(source: &str) -> Vec<String> {
 /// All source files of the library, with their paths inside `src`.
 fn library() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut files);
+    sources(&root().join("src"), "", &mut files);
     assert!(files.len() > 200, "{} files", files.len());
     files
 }
@@ -71,12 +83,13 @@ fn module_of(path: &str) -> &str {
     path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
 }
 
-/// All source files below `dir`, with their paths inside `src`.
+/// All source files below `dir`, with their paths behind `inside`. What a build has written is left
+/// out.
 fn sources(dir: &Path, inside: &str, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        if path.is_dir() {
+        if path.is_dir() && name != "target" {
             sources(&path, &format!("{inside}{name}/"), found);
         } else if name.ends_with(".rs") {
             found.push((format!("{inside}{name}"), fs::read_to_string(&path).expect("text")));
@@ -176,4 +189,62 @@ fn a_layer_above_is_found() {
     assert_eq!(used(code), ["check", "fs", "kv"]);
     let tests = "use crate::disk;\n#[cfg(test)]\nmod tests { use crate::api; }\n";
     assert_eq!(used(tests), ["disk"]);
+}
+
+/// The functions in a source file, with their lengths in lines. The file is formatted, so the
+/// closing brace of a function is below its first line.
+fn functions(source: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = source.lines().collect();
+    let mut found = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let Some((before, behind)) = line.split_once("fn ") else { continue };
+        let is_qualifier = |word: &str| {
+            matches!(word, "pub" | "const" | "async" | "unsafe" | "extern" | "\"C\"")
+                || word.starts_with("pub(")
+        };
+        let name = behind.split(['(', '<']).next().unwrap_or_default();
+        // one with a `$` gets its name, and its end, from a macro
+        let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        if !is_name || !before.split_whitespace().all(is_qualifier) {
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let is_last = |line: &&str| match line.strip_prefix(indent) {
+            // of a trait, without a body
+            Some(rest) if rest.starts_with(')') => rest.ends_with(';'),
+            Some(rest) => rest == "}",
+            None => false,
+        };
+        let is_of_one_line = line.ends_with('}') || line.ends_with(';');
+        let rest = if is_of_one_line { Some(0) } else { lines[i..].iter().position(is_last) };
+        found.push((name, rest.expect("a closing brace") + 1));
+    }
+    found
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let mut files = Vec::new();
+    for directory in ["src", "tests", "benches", "examples", "fuzz", "scripts"] {
+        sources(&root().join(directory), &format!("{directory}/"), &mut files);
+    }
+    let mut too_long = Vec::new();
+    let mut seen = 0;
+    for (path, source) in &files {
+        for (name, lines) in functions(source) {
+            seen += 1;
+            if lines > LINES_MAX && !STILL_LONGER.contains(&(path, name)) {
+                too_long.push(format!("{path}: {name} has {lines} lines"));
+            }
+        }
+    }
+    assert!(seen > 5000, "{seen} functions");
+    assert!(too_long.is_empty(), "{too_long:#?}");
+}
+
+#[test]
+fn functions_are_measured() {
+    let code = "fn one() {}\nimpl A {\n    pub(super) const fn two(\n        a: u8,\n    ) {\n        \
+                if a {\n        }\n    }\n    fn three(\n        a: u8,\n    );\n}\n// fn no\n";
+    assert_eq!(functions(code), [("one", 1), ("two", 6), ("three", 3)]);
 }

@@ -7,18 +7,13 @@ use littlefs::Error;
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::fs::{DirId, FormatOptions, Fs, Node, OpenOptions, ROOT};
+use testkit::random::Random;
 
-/// A small random generator, so that the tests are the same in every run.
-struct Rng(u64);
+/// The names that lead to an entry from the root.
+type Path = Vec<String>;
 
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) as usize) % n
-    }
-}
-
-type Tree = BTreeMap<Vec<String>, Option<Vec<u8>>>;
+/// The content of each file, and `None` for each directory.
+type Tree = BTreeMap<Path, Option<Vec<u8>>>;
 
 fn dir_of(fs: &mut Fs, path: &[String]) -> Result<DirId, Error> {
     let mut dir = ROOT;
@@ -56,160 +51,203 @@ fn read_tree(fs: &mut Fs) -> Tree {
     tree
 }
 
+/// A filesystem, and the model that it is compared with.
+struct Trial {
+    dev: Arc<RamDevice>,
+    options: OpenOptions,
+    fs: Fs,
+    model: Tree,
+    random: Random,
+    /// The seed, and everything that was done.
+    log: Vec<String>,
+}
+
 fn run(block_size: u32, block_count: u32, prog_size: u32, seed: u64, steps: usize) {
     let g = Geometry::new(block_size, block_count).expect("geometry");
     let dev = Arc::new(RamDevice::new(g));
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
     let options = OpenOptions { prog_size: Some(prog_size), ..OpenOptions::default() };
-    let mut fs = Fs::open(dev.clone(), &options).expect("open");
-    let mut rng = Rng(seed);
-    let mut model = Tree::new();
-    let mut log = Vec::new();
+    let fs = Fs::open(dev.clone(), &options).expect("open");
+    let (model, random, log) = (Tree::new(), Random(seed), vec![format!("seed {seed}")]);
+    let mut trial = Trial { dev, options, fs, model, random, log };
     for _ in 0..steps {
-        let name = |rng: &mut Rng| {
-            format!("{}{}", ["a", "bb", "c", "longer-name-"][rng.below(4)], rng.below(12))
-        };
-        let dirs: Vec<Vec<String>> = std::iter::once(Vec::new())
-            .chain(model.iter().filter(|(_, v)| v.is_none()).map(|(k, _)| k.clone()))
-            .collect();
-        let mut path = dirs[rng.below(dirs.len())].clone();
-        path.push(name(&mut rng));
-        let parent = dir_of(&mut fs, &path[..path.len() - 1]).expect("model dirs exist");
-        let last = path[path.len() - 1].clone();
-        let existing: Vec<Vec<String>> = model.keys().cloned().collect();
-        let pick = |rng: &mut Rng| {
-            (!existing.is_empty()).then(|| existing[rng.below(existing.len())].clone())
-        };
-        match rng.below(20) {
-            0..=4 => {
-                let size = [0, 3, 20, 60, 100, 300, 5000][rng.below(7)];
-                let data: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
-                log.push(format!("write {path:?} {size}"));
-                if model.get(&path) == Some(&None) {
-                    continue;
-                }
-                match fs.create(parent, last.as_bytes()) {
-                    Ok(()) => drop(model.insert(path.clone(), Some(Vec::new()))),
-                    Err(Error::Exists) => assert!(model.contains_key(&path)),
-                    Err(Error::NoSpace) => continue,
-                    Err(e) => panic!("{e}"),
-                }
-                let f = fs.open_file(parent, last.as_bytes()).expect("open");
-                let off = rng.below(2) * rng.below(200);
-                match fs.write(f, off as u64, &data) {
-                    Ok(()) if !data.is_empty() => {
-                        let m = model.get_mut(&path).and_then(Option::as_mut).expect("a file");
-                        if m.len() < off + data.len() {
-                            m.resize(off + data.len(), 0);
-                        }
-                        m[off..off + data.len()].copy_from_slice(&data);
-                    }
-                    Ok(()) | Err(Error::NoSpace) => {}
-                    Err(e) => panic!("{e}"),
-                }
-                fs.close_file(f);
-            }
-            5..=7 => {
-                log.push(format!("mkdir {path:?}"));
-                match fs.mkdir(parent, last.as_bytes()) {
-                    Ok(_) => assert!(model.insert(path, None).is_none()),
-                    Err(Error::Exists) => assert!(model.contains_key(&path)),
-                    Err(Error::NoSpace) => {}
-                    Err(e) => panic!("{e}"),
-                }
-            }
-            8..=11 => {
-                let Some(path) = pick(&mut rng) else { continue };
-                log.push(format!("remove {path:?}"));
-                let (last, dir) = path.split_last().expect("not the root");
-                let parent = dir_of(&mut fs, dir).expect("exists");
-                let empty = !existing.iter().any(|p| p.len() > path.len() && p.starts_with(&path));
-                if model[&path].is_some() {
-                    fs.unlink(parent, last.as_bytes()).expect("unlink");
-                    model.remove(&path);
-                } else {
-                    match fs.rmdir(parent, last.as_bytes()) {
-                        Ok(()) => {
-                            assert!(empty);
-                            model.remove(&path);
-                        }
-                        Err(Error::NotEmpty) => assert!(!empty),
-                        Err(e) => panic!("{e}"),
-                    }
-                }
-            }
-            12..=15 => {
-                let Some(from) = pick(&mut rng) else { continue };
-                log.push(format!("rename {from:?} {path:?}"));
-                let (from_last, dir) = from.split_last().expect("not the root");
-                let from_dir = dir_of(&mut fs, dir).expect("exists");
-                let below = path.len() > from.len() && path.starts_with(&from);
-                match fs.rename(from_dir, from_last.as_bytes(), parent, last.as_bytes(), false) {
-                    Ok(()) => {
-                        assert!(!below);
-                        if from != path {
-                            let moved: Vec<_> =
-                                model.keys().filter(|p| p.starts_with(&from)).cloned().collect();
-                            model.remove(&path);
-                            for p in moved {
-                                let v = model.remove(&p).expect("there");
-                                let mut to = path.clone();
-                                to.extend_from_slice(&p[from.len()..]);
-                                model.insert(to, v);
-                            }
-                        }
-                    }
-                    Err(Error::Invalid(what)) => assert!(below, "{what}\n{}", log.join("\n")),
-                    Err(Error::NotEmpty | Error::IsDirectory | Error::NotDirectory) => {
-                        assert!(model.contains_key(&path));
-                    }
-                    Err(Error::NoSpace) => {}
-                    Err(e) => panic!("{e}"),
-                }
-            }
-            16 => {
-                let Some(path) = pick(&mut rng) else { continue };
-                let size = [0, 10, 70, 400, 3000][rng.below(5)];
-                log.push(format!("truncate {path:?} {size}"));
-                let Some(Some(m)) = model.get_mut(&path) else { continue };
-                let (last, dir) = path.split_last().expect("not the root");
-                let parent = dir_of(&mut fs, dir).expect("exists");
-                let f = fs.open_file(parent, last.as_bytes()).expect("open");
-                match fs.truncate(f, size as u64) {
-                    Ok(()) => m.resize(size, 0),
-                    Err(Error::NoSpace) => {}
-                    Err(e) => panic!("{e}"),
-                }
-                fs.close_file(f);
-            }
-            _ => {
-                log.push("flush".to_owned());
-                match fs.flush() {
-                    Ok(()) => {}
-                    Err(e) => panic!("flush: {e}\n{}", log.join("\n")),
-                }
-                let report = check(dev.clone()).expect("check");
-                assert!(
-                    report.findings.is_empty(),
-                    "seed {seed}: {:#?}\n{}",
-                    report.findings,
-                    log.join("\n")
-                );
-                let mut again = Fs::open(dev.clone(), &options).expect("open again");
-                assert_eq!(read_tree(&mut again), model, "seed {seed}\n{}", log.join("\n"));
-                assert_eq!(
-                    again.usage().expect("usage").blocks_used,
-                    fs.usage().expect("usage").blocks_used,
-                    "seed {seed}: blocks lost\n{}",
-                    log.join("\n")
-                );
-                if rng.below(4) == 0 {
-                    fs = again;
-                }
-            }
+        match trial.random.below(20) {
+            0..=4 => trial.write(),
+            5..=7 => trial.mkdir(),
+            8..=11 => trial.remove(),
+            12..=15 => trial.rename(),
+            16 => trial.truncate(),
+            _ => trial.flush(),
         }
     }
-    assert_eq!(read_tree(&mut fs), model);
+    assert_eq!(read_tree(&mut trial.fs), trial.model);
+}
+
+impl Trial {
+    /// The path of an entry that may exist, in a directory that exists.
+    fn some_path(&mut self) -> Path {
+        let is_dir = |(path, entry): (&Path, &Option<_>)| entry.is_none().then(|| path.clone());
+        let mut dirs = vec![Vec::new()];
+        dirs.extend(self.model.iter().filter_map(is_dir));
+        let mut path = dirs.swap_remove(self.random.below(dirs.len()));
+        let start = ["a", "bb", "c", "longer-name-"][self.random.below(4)];
+        path.push(format!("{start}{}", self.random.below(12)));
+        path
+    }
+
+    /// The path of an entry that exists, if there is one.
+    fn existing(&mut self) -> Option<Path> {
+        let n = self.random.below(self.model.len());
+        self.model.keys().nth(n).cloned()
+    }
+
+    /// The directory of an entry.
+    fn parent(&mut self, path: &[String]) -> DirId {
+        dir_of(&mut self.fs, &path[..path.len() - 1]).expect("the directories of the model exist")
+    }
+
+    /// Create a file if it does not exist, and write to it.
+    fn write(&mut self) {
+        let path = self.some_path();
+        let size = [0, 3, 20, 60, 100, 300, 5000][self.random.below(7)];
+        let data: Vec<u8> = (0..size).map(|_| self.random.below(256) as u8).collect();
+        self.log.push(format!("write {path:?} {size}"));
+        if self.model.get(&path) == Some(&None) {
+            return;
+        }
+        let (parent, last) = (self.parent(&path), last(&path));
+        match self.fs.create(parent, last) {
+            Ok(()) => drop(self.model.insert(path.clone(), Some(Vec::new()))),
+            Err(Error::Exists) => assert!(self.model.contains_key(&path)),
+            Err(Error::NoSpace) => return,
+            Err(e) => panic!("{e}"),
+        }
+        let file = self.fs.open_file(parent, last).expect("open");
+        let off = self.random.below(2) * self.random.below(200);
+        match self.fs.write(file, off as u64, &data) {
+            Ok(()) if !data.is_empty() => {
+                let held = self.model.get_mut(&path).and_then(Option::as_mut).expect("a file");
+                if held.len() < off + data.len() {
+                    held.resize(off + data.len(), 0);
+                }
+                held[off..off + data.len()].copy_from_slice(&data);
+            }
+            Ok(()) | Err(Error::NoSpace) => {}
+            Err(e) => panic!("{e}"),
+        }
+        self.fs.close_file(file);
+    }
+
+    fn mkdir(&mut self) {
+        let path = self.some_path();
+        self.log.push(format!("mkdir {path:?}"));
+        let parent = self.parent(&path);
+        match self.fs.mkdir(parent, last(&path)) {
+            Ok(_) => assert!(self.model.insert(path, None).is_none()),
+            Err(Error::Exists) => assert!(self.model.contains_key(&path)),
+            Err(Error::NoSpace) => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    fn remove(&mut self) {
+        let Some(path) = self.existing() else { return };
+        self.log.push(format!("remove {path:?}"));
+        let parent = self.parent(&path);
+        if self.model[&path].is_some() {
+            self.fs.unlink(parent, last(&path)).expect("unlink");
+            self.model.remove(&path);
+            return;
+        }
+        let is_below = |p: &Path| p.len() > path.len() && p.starts_with(&path);
+        let is_empty = !self.model.keys().any(is_below);
+        match self.fs.rmdir(parent, last(&path)) {
+            Ok(()) => {
+                assert!(is_empty);
+                self.model.remove(&path);
+            }
+            Err(Error::NotEmpty) => assert!(!is_empty),
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    fn rename(&mut self) {
+        let Some(from) = self.existing() else { return };
+        let to = self.some_path();
+        self.log.push(format!("rename {from:?} {to:?}"));
+        let (from_dir, to_dir) = (self.parent(&from), self.parent(&to));
+        let is_below = to.len() > from.len() && to.starts_with(&from);
+        match self.fs.rename(from_dir, last(&from), to_dir, last(&to), false) {
+            Ok(()) => {
+                assert!(!is_below);
+                if from != to {
+                    self.moved(&from, &to);
+                }
+            }
+            Err(Error::Invalid(what)) => assert!(is_below, "{what}\n{}", self.log.join("\n")),
+            Err(Error::NotEmpty | Error::IsDirectory | Error::NotDirectory) => {
+                assert!(self.model.contains_key(&to));
+            }
+            Err(Error::NoSpace) => {}
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    /// Give an entry, and everything below it, a new path in the model.
+    fn moved(&mut self, from: &Path, to: &Path) {
+        let of_it = |path: &&Path| path.starts_with(from);
+        let paths: Vec<Path> = self.model.keys().filter(of_it).cloned().collect();
+        self.model.remove(to);
+        for path in paths {
+            let entry = self.model.remove(&path).expect("there");
+            self.model.insert([to, &path[from.len()..]].concat(), entry);
+        }
+    }
+
+    fn truncate(&mut self) {
+        let Some(path) = self.existing() else { return };
+        let size = [0, 10, 70, 400, 3000][self.random.below(5)];
+        self.log.push(format!("truncate {path:?} {size}"));
+        if self.model[&path].is_none() {
+            return;
+        }
+        let parent = self.parent(&path);
+        let file = self.fs.open_file(parent, last(&path)).expect("open");
+        match self.fs.truncate(file, size as u64) {
+            Ok(()) => {
+                let held = self.model.get_mut(&path).and_then(Option::as_mut).expect("a file");
+                held.resize(size, 0);
+            }
+            Err(Error::NoSpace) => {}
+            Err(e) => panic!("{e}"),
+        }
+        self.fs.close_file(file);
+    }
+
+    /// Flush. The image must be sound, and somebody who opens it must see what the model has.
+    fn flush(&mut self) {
+        self.log.push("flush".to_owned());
+        let Self { dev, options, fs, model, log, .. } = self;
+        fs.flush().unwrap_or_else(|e| panic!("flush: {e}\n{}", log.join("\n")));
+        let report = check(dev.clone()).expect("check");
+        assert!(report.findings.is_empty(), "{:#?}\n{}", report.findings, log.join("\n"));
+        let mut again = Fs::open(dev.clone(), options).expect("open again");
+        assert_eq!(read_tree(&mut again), *model, "{}", log.join("\n"));
+        assert_eq!(
+            again.usage().expect("usage").blocks_used,
+            fs.usage().expect("usage").blocks_used,
+            "blocks lost\n{}",
+            log.join("\n")
+        );
+        if self.random.below(4) == 0 {
+            self.fs = again;
+        }
+    }
+}
+
+/// The last name of a path.
+fn last(path: &[String]) -> &[u8] {
+    path.last().expect("not the root").as_bytes()
 }
 
 #[test]

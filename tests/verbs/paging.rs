@@ -43,6 +43,9 @@ fn nothing_odd(browser: &mut Browser) {
     assert_eq!(browser.eval("document.querySelectorAll('img, svg, iframe').length"), 0);
 }
 
+/// The name in the row of the tree that is selected.
+const SELECTED: &str = "document.querySelector('.row[aria-selected=true] .name').textContent";
+
 #[test]
 fn blocks_and_files_lead_to_each_other() {
     let desk = Desk::with_image();
@@ -65,8 +68,7 @@ fn blocks_and_files_lead_to_each_other() {
     {
         assert!(facts.contains(words), "no {words}: {facts}");
     }
-    let selected = "document.querySelector('.row[aria-selected=true] .name').textContent";
-    assert_eq!(b.eval(selected), "app.js");
+    assert_eq!(b.eval(SELECTED), "app.js");
     assert_eq!(b.eval("page.marked.size"), 3);
 
     // a click on a directory of the tree goes to its blocks
@@ -81,8 +83,19 @@ fn blocks_and_files_lead_to_each_other() {
     );
     assert_eq!(b.eval("page.image.class(page.cursor).id"), "live");
     assert_eq!(b.eval("page.image.belongs(page.cursor)"), "/etc");
+    nothing_odd(b);
+}
 
-    // the same by keys: to the next block, from the map to the tree, and to one block that fills it
+#[test]
+fn keys_lead_through_blocks_and_files() {
+    let desk = Desk::with_image();
+    desk.ok(&["map", "-o", "map.html", "new.img"]);
+    let mut browser = open(&desk, "map.html");
+    let b = &mut browser;
+    let etc = "[...document.querySelectorAll('.row')].find((row) => row.title === '/etc')";
+    b.click(etc);
+
+    // to the next block, from the map to the tree, and to one block that fills it
     b.eval("page.canvas.focus()");
     b.key("Home", "");
     assert_eq!(b.eval("page.cursor"), 0);
@@ -95,7 +108,7 @@ fn blocks_and_files_lead_to_each_other() {
     b.key("Enter", "");
     assert_eq!(b.eval("document.activeElement.id"), "tree");
     b.key("ArrowDown", "");
-    assert_eq!(b.eval(selected), "empty");
+    assert_eq!(b.eval(SELECTED), "empty");
     b.eval("page.canvas.focus()");
     for _ in 0..8 {
         b.key("+", "+");
@@ -104,8 +117,15 @@ fn blocks_and_files_lead_to_each_other() {
         b.eval("page.view.scale / Math.min(page.canvas.clientWidth, page.canvas.clientHeight)");
     assert!(size.as_f64().expect("a number") > 0.8, "{size}");
     b.key("0", "0");
+    nothing_odd(b);
+}
 
-    // legend, free space and order
+#[test]
+fn the_legend_selects_blocks_in_each_order() {
+    let desk = Desk::with_image();
+    desk.ok(&["map", "-o", "map.html", "new.img"]);
+    let mut browser = open(&desk, "map.html");
+    let b = &mut browser;
     let line = |text: &str| {
         format!(
             "[...document.querySelectorAll('.line')].find((l) => l.textContent.includes('{text}'))"

@@ -162,6 +162,16 @@ fn offsets(n: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * 7919 % (LARGE / 4096)) * 4096) as u32).collect()
 }
 
+fn case(
+    name: &'static str,
+    operations: usize,
+    images: &[Vec<u8>; 2],
+    writes: bool,
+    work: Work,
+) -> Case {
+    Case { name, operations, images: images.clone(), work, writes }
+}
+
 fn cases() -> Vec<Case> {
     let empty = images(|ops| ops.mkdir("dir").expect("mkdir"));
     let full = images(|ops| {
@@ -169,13 +179,6 @@ fn cases() -> Vec<Case> {
         (0..FILES).for_each(|i| ops.write(&path(i), &content(100), CHUNK).expect("write"));
     });
     let large = images(|ops| ops.write("large", &content(LARGE), CHUNK).expect("write"));
-    let case = |name, operations, images: &[Vec<u8>; 2], writes, work: Work| Case {
-        name,
-        operations,
-        images: images.clone(),
-        work,
-        writes,
-    };
     vec![
         case(MOUNT, 1, &full, false, Box::new(|_| Ok(0))),
         case(
