@@ -2,7 +2,7 @@
 //! result.
 
 mod damages;
-mod doubles;
+mod duplicate_names;
 mod interrupted;
 
 use std::collections::BTreeMap;

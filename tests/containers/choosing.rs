@@ -1,6 +1,6 @@
 //! Which filesystem in a file is meant: the only sound one, or the one that the user names.
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::clfs::{CLfs, Config};
 use testkit::desk::Desk;
 

@@ -1,6 +1,6 @@
 //! Containers with false information: they cause an error that says so, in bounded time and memory.
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 
 fn set(mut bytes: Vec<u8>, at: usize, word: u32) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::clfs::{CLfs, Config};
 use testkit::desk::Desk;
 

@@ -2,9 +2,9 @@
 //! written. Images are taken out of them and put back.
 
 mod choosing;
+mod generators;
 mod hostile;
 mod layouts;
-mod make;
 mod mounting;
 mod nand;
 mod reading;

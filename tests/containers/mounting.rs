@@ -4,7 +4,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 
 /// A mount that ends with the test.

@@ -1,6 +1,6 @@
 //! Dumps of NAND flash with spare bytes.
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::clfs::{CLfs, Config};
 use testkit::desk::Desk;
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 
 /// An image in every form, by the name of its file.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::clfs::{CLfs, Config, V2_0};
 use testkit::desk::Desk;
 

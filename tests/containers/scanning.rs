@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use serde_json::json;
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 use testkit::python::python_with;
 

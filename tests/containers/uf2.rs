@@ -1,7 +1,7 @@
 //! UF2 as tools and devices write it: in any order, with repeated blocks, with blocks of others,
 //! and several files in one.
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 
 /// The place of the filesystem in these files.

@@ -1,7 +1,7 @@
 //! `unwrap` and `wrap`: an image is taken out of a format and put back. Bytes that do not change
 //! stay the same.
 
-use crate::make::*;
+use crate::generators::*;
 use testkit::desk::Desk;
 
 /// Two regions that are far apart: a program, and the filesystem.

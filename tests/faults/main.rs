@@ -2,7 +2,7 @@
 //! that fail completely.
 
 mod device;
-mod dying;
+mod failing_device;
 mod moves;
 mod panics;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::endure::{bounded, walk};
+use super::every_operation::{bounded, walk};
 use super::reports::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::chamelon::{check, recognise, show};
@@ -49,7 +49,7 @@ fn corrupted() {
                 _ => mutate::corrupt(&image, g, seed),
             };
             let name = format!("{base}, seed {seed}");
-            let run = || endure(&name, g, &bytes);
+            let run = || do_everything(&name, g, &bytes);
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
                 failed.push(name);
             }
@@ -71,7 +71,7 @@ fn values_that_claim_the_same_blocks() {
             }
         }
         let g = Geometry::new(512, 128).expect("possible");
-        endure("sharing", g, &c.image);
+        do_everything("sharing", g, &c.image);
     }
 }
 
@@ -101,7 +101,7 @@ fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
 }
 
 /// Use everything that can read such an image.
-fn endure(name: &str, g: Geometry, bytes: &[u8]) {
+fn do_everything(name: &str, g: Geometry, bytes: &[u8]) {
     let Some((sb, _)) = superblock::probe(bytes) else { return };
     if (sb.block_size, sb.block_count) != (g.block_size, g.block_count) || !sb.is_supported() {
         return;

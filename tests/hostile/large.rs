@@ -14,7 +14,7 @@ use littlefs::map::{self, Labels, Map, verify};
 use littlefs::recover::{Grade, Manifest, Saved, recover};
 use serde::Serialize;
 
-use super::endure::bounded;
+use super::every_operation::bounded;
 use testkit::builder::{Builder, put_ctz, put_dir, put_inline, soft};
 
 /// How deep the directories are nested.

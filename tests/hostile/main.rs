@@ -4,9 +4,9 @@
 
 mod cases;
 mod chamelon;
-mod endure;
-mod keep;
+mod every_operation;
 mod large;
+mod no_loss;
 mod reports;
 mod v1;
 mod verbs;
@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use cases::Case;
-use endure::endure;
+use every_operation::do_everything;
 use littlefs::bd::Geometry;
 use littlefs::disk::superblock;
 use testkit::builder::Builder;
@@ -38,7 +38,7 @@ fn crafted_images() {
 
 fn judge(case: &Case, scratch: &File) {
     let Builder { geometry, bytes } = &case.image;
-    let outcome = endure(case.name, *geometry, bytes, scratch);
+    let outcome = do_everything(case.name, *geometry, bytes, scratch);
     let show = |path: &str| format!("{}: {path}: {:?}", case.name, outcome.seen);
     for path in case.readable {
         let what = outcome.seen.get(path.as_bytes());
@@ -65,7 +65,7 @@ fn corrupted_images() {
         for seed in 0..mutate::rounds() {
             let bytes = mutate::corrupt(&image, geometry, seed);
             let name = format!("{base}, seed {seed}");
-            let run = || endure(&name, geometry, &bytes, &scratch);
+            let run = || do_everything(&name, geometry, &bytes, &scratch);
             if catch_unwind(AssertUnwindSafe(run)).is_err() {
                 failed.push(name);
             }
@@ -95,6 +95,6 @@ fn corpus_images() -> Vec<(String, Geometry, Vec<u8>)> {
 fn corpus() {
     let scratch = tempfile::tempfile().expect("scratch file");
     for (name, geometry, bytes) in corpus_images() {
-        endure(&name, geometry, &bytes, &scratch);
+        do_everything(&name, geometry, &bytes, &scratch);
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::endure::{bounded, walk};
+use super::every_operation::{bounded, walk};
 use super::reports::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Severity, check as check_littlefs};
@@ -47,7 +47,7 @@ fn corrupted() {
         for seed in 0..mutate::rounds() / 2 {
             let bytes = if seed == 0 { image.clone() } else { twist(&image, g, seed) };
             let name = format!("{base}, seed {seed}");
-            if catch_unwind(AssertUnwindSafe(|| endure(&name, g, &bytes))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| do_everything(&name, g, &bytes))).is_err() {
                 failed.push(name);
             }
         }
@@ -72,7 +72,7 @@ fn files_that_claim_the_same_blocks() {
                 v1.append(at, v1::Entry { kind, name, words, attrs: Vec::new() });
             }
         }
-        endure("sharing", Geometry::new(512, 256).expect("possible"), &v1.image());
+        do_everything("sharing", Geometry::new(512, 256).expect("possible"), &v1.image());
     }
 }
 
@@ -109,7 +109,7 @@ fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
 }
 
 /// Use everything that can read such an image.
-fn endure(name: &str, g: Geometry, bytes: &[u8]) {
+fn do_everything(name: &str, g: Geometry, bytes: &[u8]) {
     let halves = [0, g.block_size as usize].map(|at| bytes.get(at..).and_then(probe_version1));
     let Some((sb, _)) = halves.into_iter().flatten().next() else { return };
     if (sb.block_size, sb.block_count) != (g.block_size, g.block_count) {

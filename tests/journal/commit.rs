@@ -9,7 +9,7 @@ use littlefs::journal::{Journal, Mode, Why, commit_to};
 use littlefs::transactions::{At, Reason};
 use parking_lot::Mutex;
 
-use crate::lab::{Lab, MemoryFile, assert_same, geometry, last};
+use crate::fixture::{Fixture, MemoryFile, assert_same, geometry, last};
 use crate::program::fails;
 use crate::states::random_call;
 use testkit::calls::{Call, Model, Subject};
@@ -59,7 +59,7 @@ impl BlockDevice for Recorder {
 
 /// An image with some content, a journal over it, what the image will become, and the tree in that.
 struct Case {
-    lab: Lab,
+    fixture: Fixture,
     journal: Arc<MemoryFile>,
     to_be: Vec<u8>,
     tree: Tree,
@@ -69,9 +69,9 @@ impl Case {
     fn new(g: Geometry, seed: u64) -> Self {
         let mut rng = Random(seed);
         let mut model = Model::new(255);
-        let mut fill = |lab: Lab, flushes: usize| {
-            let file = lab.journal();
-            let (dev, mut ours) = lab.live(&file);
+        let mut fill = |fixture: Fixture, flushes: usize| {
+            let file = fixture.journal();
+            let (dev, mut ours) = fixture.live(&file);
             for _ in 0..flushes {
                 for _ in 0..8 {
                     let call: Call = random_call(&mut rng, model.tree());
@@ -84,10 +84,10 @@ impl Case {
             }
             let mut to_be = vec![0; g.size() as usize];
             dev.read(0, 0, &mut to_be).expect("read");
-            Self { lab, journal: file, to_be, tree: model.tree().clone() }
+            Self { fixture, journal: file, to_be, tree: model.tree().clone() }
         };
-        let first = fill(Lab::new(g), 4);
-        fill(Lab::over(g, first.to_be), 4)
+        let first = fill(Fixture::new(g), 4);
+        fill(Fixture::over(g, first.to_be), 4)
     }
 }
 
@@ -122,7 +122,7 @@ fn is_refused(path: &Path, base: &dyn BlockDevice) -> bool {
 fn a_commit_interrupted_at_any_write_is_finished() {
     for (g, seed) in [(geometry(512, 256), 5), (geometry(4096, 64), 6)] {
         let case = Case::new(g, seed);
-        let before = case.lab.base.image();
+        let before = case.fixture.base.image();
         let scratch = tempfile::tempdir().expect("a directory");
         let path = scratch.path().join("j");
         let synced = case.journal.bytes();
@@ -184,7 +184,7 @@ fn a_commit_interrupted_at_any_write_is_finished() {
         let mut other = before.clone();
         // the newer superblock
         other[g.block_size as usize + 4] ^= 1;
-        let other = Recorder::new(g, Lab::over(g, other).base.image());
+        let other = Recorder::new(g, Fixture::over(g, other).base.image());
         let e = commit_to(open(&path, &synced), &other).expect_err("another image");
         assert!(matches!(e.why, Why::Journal(Reason::OtherImage { .. })), "{e}");
         let zeros = Recorder::new(g, vec![0; g.size() as usize]);
@@ -209,13 +209,13 @@ fn until_it_is_finished_every_command_says_so() {
     let case = Case::new(geometry(4096, 64), 9);
     let scratch = tempfile::tempdir().expect("a directory");
     let (path, image) = (scratch.path().join("j"), scratch.path().join("image"));
-    let base = Recorder::new(geometry(4096, 64), case.lab.base.image());
+    let base = Recorder::new(geometry(4096, 64), case.fixture.base.image());
     let synced = case.journal.bytes();
     commit_to(open(&path, &synced), &base).expect("committed");
     let journal = fs::read(&path).expect("read");
     fs::write(&path, &journal[..synced.len() + 84]).expect("write");
     // not even the superblock can be read
-    let mut torn = case.lab.base.image();
+    let mut torn = case.fixture.base.image();
     torn[..8192].fill(0);
     fs::write(&image, &torn).expect("write");
     let words = ["its commit to the image was interrupted", "run 'littlefs journal commit'"];
@@ -247,7 +247,7 @@ fn until_it_is_finished_every_command_says_so() {
     let said = run(littlefs().args(["journal", "log"]).arg(&path));
     assert!(said.contains("whose commit was interrupted"), "{said}");
     // what was torn is in the journal only where it changed
-    fs::write(&image, case.lab.base.image()).expect("write");
+    fs::write(&image, case.fixture.base.image()).expect("write");
     let said = run(littlefs().args(["journal", "commit"]).arg(&path).arg(&image));
     assert!(said.contains("finished committing"), "{said}");
     assert!(fs::read(&image).expect("read") == case.to_be);

@@ -3,19 +3,19 @@
 
 use littlefs::transactions::Reason;
 
-use crate::lab::{Lab, MemoryFile, assert_same, geometry, last, read};
+use crate::fixture::{Fixture, MemoryFile, assert_same, geometry, last, read};
 use crate::states::random_call;
 use testkit::calls::{Call, Model, Subject};
 use testkit::random::Random;
 
 /// A journal of several transactions, savepoints and a revert. After each sync, its length, the
 /// number of the state, and the content of the state are recorded.
-fn history(lab: &Lab, seed: u64) -> (Vec<u8>, Vec<(usize, u64, Model)>) {
-    let file = lab.journal();
+fn history(fixture: &Fixture, seed: u64) -> (Vec<u8>, Vec<(usize, u64, Model)>) {
+    let file = fixture.journal();
     let mut rng = Random(seed);
     let mut model = Model::new(255);
     let mut synced = vec![(file.bytes().len(), 0, model.clone())];
-    let (mut dev, mut ours) = lab.live(&file);
+    let (mut dev, mut ours) = fixture.live(&file);
     for step in 0..10 {
         for _ in 0..6 {
             let call: Call = random_call(&mut rng, model.tree());
@@ -36,7 +36,7 @@ fn history(lab: &Lab, seed: u64) -> (Vec<u8>, Vec<(usize, u64, Model)>) {
             dev.revert(number).expect("reverted");
             model = at;
             synced.push((file.bytes().len(), number, model.clone()));
-            (dev, ours) = lab.live(&file);
+            (dev, ours) = fixture.live(&file);
         }
     }
     (file.bytes(), synced)
@@ -65,8 +65,8 @@ fn tails(rng: &mut Random, rest: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn after_a_power_cut_everything_synced_is_there() {
-    let lab = Lab::new(geometry(512, 512));
-    let (bytes, synced) = history(&lab, 11);
+    let fixture = Fixture::new(geometry(512, 512));
+    let (bytes, synced) = history(&fixture, 11);
     let mut rng = Random(12);
     let mut cuts = 0;
     for (i, (len, number, model)) in synced.iter().enumerate() {
@@ -89,9 +89,9 @@ fn after_a_power_cut_everything_synced_is_there() {
             let (scan, history) = read(&*file).expect("a crash is no damage");
             assert_eq!(history.last(), number);
             if cuts % 16 == 0 || !tail.is_empty() && cuts % 5 == 0 {
-                assert_same("after the cut", model.tree(), &lab.tree_at(&file, number));
+                assert_same("after the cut", model.tree(), &fixture.tree_at(&file, number));
                 // and it goes on
-                let (_, mut ours) = lab.live(&file);
+                let (_, mut ours) = fixture.live(&file);
                 assert_eq!(file.bytes().len() as u64, scan.end, "the torn end is cut off");
                 ours.apply(&Call::Mkdir(b"after".to_vec())).expect("mkdir");
                 ours.fs.flush().expect("flush");
@@ -99,20 +99,20 @@ fn after_a_power_cut_everything_synced_is_there() {
                 assert_same(
                     "after going on",
                     &ours.tree().expect("tree"),
-                    &lab.tree_at(&file, last(&file)),
+                    &fixture.tree_at(&file, last(&file)),
                 );
             }
             cuts += 1;
         }
     }
     assert!(cuts > 500, "{cuts}");
-    lab.assert_unchanged();
+    fixture.assert_unchanged();
 }
 
 #[test]
 fn damage_in_the_middle_is_no_power_cut() {
-    let lab = Lab::new(geometry(512, 512));
-    let (bytes, synced) = history(&lab, 21);
+    let fixture = Fixture::new(geometry(512, 512));
+    let (bytes, synced) = history(&fixture, 21);
     let (start, end) = (synced[0].0, synced[synced.len() - 2].0);
     let mut rng = Random(22);
     for _ in 0..300 {
@@ -138,9 +138,9 @@ fn damage_in_the_middle_is_no_power_cut() {
 /// A journal inside the image to which it belongs.
 #[test]
 fn a_copy_of_the_journal_in_a_torn_transaction_is_only_data() {
-    let lab = Lab::new(geometry(4096, 256));
-    let file = lab.journal();
-    let (_, mut ours) = lab.live(&file);
+    let fixture = Fixture::new(geometry(4096, 256));
+    let file = fixture.journal();
+    let (_, mut ours) = fixture.live(&file);
     for name in ["a", "b", "c"] {
         ours.apply(&Call::Create(name.into())).expect("created");
         ours.fs.flush().expect("flush");

@@ -12,17 +12,17 @@ use littlefs::transactions::format::{Head, Kind, entry};
 use littlefs::transactions::{At, JournalDevice};
 use littlefs::{fs::Fs, image};
 
-use crate::lab::{Lab, MemoryFile, geometry, options, read};
-use crate::mend::mend;
+use crate::checksums::mend;
+use crate::fixture::{Fixture, MemoryFile, geometry, options, read};
 use crate::states::random_call;
 use testkit::calls::{Call, Model, Subject};
 use testkit::random::Random;
 
-fn journal(lab: &Lab) -> Vec<u8> {
-    let file = lab.journal();
+fn journal(fixture: &Fixture) -> Vec<u8> {
+    let file = fixture.journal();
     let mut rng = Random(99);
     let mut model = Model::new(255);
-    let (dev, mut ours) = lab.live(&file);
+    let (dev, mut ours) = fixture.live(&file);
     for step in 0..6 {
         for _ in 0..6 {
             let call: Call = random_call(&mut rng, model.tree());
@@ -40,10 +40,10 @@ fn journal(lab: &Lab) -> Vec<u8> {
 }
 
 /// Do everything with the journal that is possible, whatever the result is.
-fn use_it(lab: &Lab, file: &Arc<MemoryFile>) -> bool {
+fn use_it(fixture: &Fixture, file: &Arc<MemoryFile>) -> bool {
     let Ok((_, history)) = read(&**file) else { return false };
     for number in [history.base, history.last(), 3] {
-        let dev = JournalDevice::past(lab.base.clone(), file.clone(), &history, number);
+        let dev = JournalDevice::past(fixture.base.clone(), file.clone(), &history, number);
         let Ok(dev) = dev else { continue };
         let g = dev.geometry();
         let mut all = vec![0; g.size() as usize];
@@ -57,12 +57,12 @@ fn use_it(lab: &Lab, file: &Arc<MemoryFile>) -> bool {
 
 #[test]
 fn mutated_journals_are_refused_or_read() {
-    let lab = Lab::new(geometry(512, 128));
-    let good = journal(&lab);
+    let fixture = Fixture::new(geometry(512, 128));
+    let good = journal(&fixture);
     let (scan, _) = read(&*MemoryFile::new(good.clone())).expect("sound");
     let scratch = tempfile::tempdir().expect("a directory");
     let (path, image_path) = (scratch.path().join("j"), scratch.path().join("image"));
-    fs::write(&image_path, lab.base.image()).expect("write");
+    fs::write(&image_path, fixture.base.image()).expect("write");
     let mut rng = Random(1234);
     let mut read_through = 0;
     for round in 0..1500 {
@@ -85,7 +85,7 @@ fn mutated_journals_are_refused_or_read() {
         if rng.below(10) == 0 {
             bytes.truncate(rng.below(bytes.len()));
         }
-        read_through += u32::from(use_it(&lab, &MemoryFile::new(bytes.clone())));
+        read_through += u32::from(use_it(&fixture, &MemoryFile::new(bytes.clone())));
         if round % 5 == 0 {
             fs::write(&path, &bytes).expect("write");
             let Ok(journal) = Journal::open(&path, Mode::Read) else { continue };
@@ -99,7 +99,7 @@ fn mutated_journals_are_refused_or_read() {
         }
     }
     assert!(read_through > 300, "{read_through} were read");
-    lab.assert_unchanged();
+    fixture.assert_unchanged();
 }
 
 /// An entry with a correct checksum that follows these bytes.
@@ -118,8 +118,8 @@ fn append(bytes: &mut Vec<u8>, kind: Kind, number: u64, body: &[u8]) {
 
 #[test]
 fn entries_that_contradict_each_other_are_named() {
-    let lab = Lab::new(geometry(512, 128));
-    let good = journal(&lab);
+    let fixture = Fixture::new(geometry(512, 128));
+    let good = journal(&fixture);
     let last = read(&*MemoryFile::new(good.clone())).expect("sound").1.last();
     let name = [&[1, 0][..], b"x"].concat();
     for (kind, number, body, words) in [
@@ -150,9 +150,9 @@ fn entries_that_contradict_each_other_are_named() {
 /// time.
 #[test]
 fn time_and_memory_are_bounded_by_the_size() {
-    let lab = Lab::new(geometry(512, 128));
+    let fixture = Fixture::new(geometry(512, 128));
     let start = Instant::now();
-    let header = lab.header();
+    let header = fixture.header();
     let mut bytes = header.to_bytes();
     let (scan, _) = read(&*MemoryFile::new(bytes.clone())).expect("sound");
     let (mut sequence, mut previous) = (0, scan.checksum);
@@ -204,7 +204,7 @@ fn time_and_memory_are_bounded_by_the_size() {
     let mut bytes = file.bytes();
     bytes.truncate(bytes.len() - 50_000 * 52);
     let file = MemoryFile::new(bytes);
-    assert!(use_it(&lab, &file));
+    assert!(use_it(&fixture, &file));
     let (_, history) = read(&*file).expect("sound");
     assert_eq!((history.last(), history.savepoints().len()), (30_000, 1));
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());

@@ -1,11 +1,11 @@
 //! Journals: transactions that are appended to a file, over an image that does not change.
 
+mod checksums;
 mod commit;
 mod crash;
+mod fixture;
 mod hostile;
-mod lab;
 mod live;
-mod mend;
 mod program;
 mod run;
 mod states;

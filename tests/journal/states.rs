@@ -5,7 +5,7 @@ use std::sync::Arc;
 use littlefs::bd::BlockDevice;
 use littlefs::transactions::{At, Fate, Reason};
 
-use crate::lab::{Lab, MemoryFile, assert_same, create, geometry, last, read, write};
+use crate::fixture::{Fixture, MemoryFile, assert_same, create, geometry, last, read, write};
 use testkit::calls::{Call, Model, Subject};
 use testkit::random::Random;
 use testkit::tree::Tree;
@@ -42,14 +42,14 @@ pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
 /// Random calls, flushes, savepoints, reverts and remounts. Every state that can be reached has the
 /// content of the model at that time.
 fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
-    let lab = Lab::new(geometry(block_size, block_count));
-    let file = lab.journal();
+    let fixture = Fixture::new(geometry(block_size, block_count));
+    let file = fixture.journal();
     let mut rng = Random(seed);
     let mut model = Model::new(255);
     // What each state is to hold, and what the savepoints name.
     let mut states = vec![(0, model.clone())];
     let mut names: Vec<(String, u64)> = Vec::new();
-    let (mut dev, mut ours) = lab.live(&file);
+    let (mut dev, mut ours) = fixture.live(&file);
     for step in 0..steps {
         match rng.below(40) {
             0..30 => {
@@ -91,7 +91,7 @@ fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
                 states.retain(|(n, _)| *n <= to);
                 names.retain(|(_, n)| *n <= to);
                 model = states.last().expect("the base").1.clone();
-                (dev, ours) = lab.live(&file);
+                (dev, ours) = fixture.live(&file);
             }
             _ => {
                 // unmounted, or not even that
@@ -100,7 +100,7 @@ fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
                 } else {
                     model = states.last().expect("the base").1.clone();
                 }
-                (dev, ours) = lab.live(&file);
+                (dev, ours) = fixture.live(&file);
             }
         }
         let number = last(&file);
@@ -109,21 +109,21 @@ fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
         }
         assert_same(&format!("live, step {step}"), model.tree(), &ours.tree().expect("readable"));
     }
-    lab.assert_unchanged();
-    assert_states(&lab, &file, &states, names);
+    fixture.assert_unchanged();
+    assert_states(&fixture, &file, &states, names);
 }
 
 /// Check that the journal has each of these states, and that the savepoints with these names lead
 /// to theirs.
 fn assert_states(
-    lab: &Lab,
+    fixture: &Fixture,
     file: &Arc<MemoryFile>,
     states: &[(u64, Model)],
     names: Vec<(String, u64)>,
 ) {
     let (_, history) = read(&**file).expect("sound");
     for (number, model) in states {
-        assert_same(&format!("state {number}"), model.tree(), &lab.tree_at(file, *number));
+        assert_same(&format!("state {number}"), model.tree(), &fixture.tree_at(file, *number));
     }
     for (name, number) in names {
         assert_eq!(history.find(&At::Name(name)).expect("there"), number);
@@ -150,9 +150,9 @@ fn every_state_holds_what_the_filesystem_had() {
 
 #[test]
 fn a_flush_without_changes_appends_nothing() {
-    let lab = Lab::new(geometry(4096, 64));
-    let file = lab.journal();
-    let (dev, mut ours) = lab.live(&file);
+    let fixture = Fixture::new(geometry(4096, 64));
+    let file = fixture.journal();
+    let (dev, mut ours) = fixture.live(&file);
     ours.apply(&create("a")).expect("created");
     ours.fs.flush().expect("flush");
     let (size, syncs) = (file.bytes().len(), file.syncs());
@@ -170,9 +170,9 @@ fn a_flush_without_changes_appends_nothing() {
 
 #[test]
 fn only_what_changed_is_appended() {
-    let lab = Lab::new(geometry(4096, 256));
-    let file = lab.journal();
-    let (dev, mut ours) = lab.live(&file);
+    let fixture = Fixture::new(geometry(4096, 256));
+    let file = fixture.journal();
+    let (dev, mut ours) = fixture.live(&file);
     for i in 0..40 {
         ours.apply(&create(&format!("file{i}"))).expect("created");
     }
@@ -198,9 +198,9 @@ fn only_what_changed_is_appended() {
 
 #[test]
 fn large_flushes_are_written_ahead_and_count_as_a_whole() {
-    let lab = Lab::new(geometry(4096, 8192));
-    let file = lab.journal();
-    let (_, mut ours) = lab.live(&file);
+    let fixture = Fixture::new(geometry(4096, 8192));
+    let file = fixture.journal();
+    let (_, mut ours) = fixture.live(&file);
     ours.apply(&create("big")).expect("created");
     for i in 0..20 {
         ours.apply(&write("big", i << 20, 1 << 20, i as u8)).expect("written");
@@ -214,21 +214,21 @@ fn large_flushes_are_written_ahead_and_count_as_a_whole() {
     assert_eq!(file.syncs(), 1);
     assert_eq!((last(&file), header), (1, ahead.min(header)));
     let expected = ours.tree().expect("readable");
-    assert_same("after", &expected, &lab.tree_at(&file, 1));
+    assert_same("after", &expected, &fixture.tree_at(&file, 1));
     // without its last byte nothing of it counts
     let mut bytes = file.bytes();
     bytes.pop();
-    let cut = crate::lab::MemoryFile::new(bytes);
+    let cut = crate::fixture::MemoryFile::new(bytes);
     assert_eq!(last(&cut), 0);
-    assert_eq!(lab.tree_at(&cut, 0).len(), 1);
-    lab.assert_unchanged();
+    assert_eq!(fixture.tree_at(&cut, 0).len(), 1);
+    fixture.assert_unchanged();
 }
 
 #[test]
 fn a_full_disk_loses_nothing_and_writing_goes_on_later() {
-    let lab = Lab::new(geometry(512, 512));
-    let file = lab.journal();
-    let (_, mut ours) = lab.live(&file);
+    let fixture = Fixture::new(geometry(512, 512));
+    let file = fixture.journal();
+    let (_, mut ours) = fixture.live(&file);
     ours.apply(&create("a")).expect("created");
     ours.apply(&write("a", 0, 3000, 1)).expect("written");
     ours.fs.flush().expect("flush");
@@ -242,22 +242,22 @@ fn a_full_disk_loses_nothing_and_writing_goes_on_later() {
         ours.fs.flush().expect("flush");
         assert_eq!(last(&file), 2);
         let expected = ours.tree().expect("readable");
-        assert_same("after", &expected, &lab.tree_at(&file, 2));
+        assert_same("after", &expected, &fixture.tree_at(&file, 2));
     }
 }
 
 #[test]
 fn a_reader_never_waits_for_what_it_need_not() {
-    let lab = Lab::new(geometry(512, 64));
-    let file = lab.journal();
-    let (dev, _) = lab.live(&file);
+    let fixture = Fixture::new(geometry(512, 64));
+    let file = fixture.journal();
+    let (dev, _) = fixture.live(&file);
     let data: Vec<u8> = (0..1024).map(|i| i as u8).collect();
     dev.rewrite(20, &data).expect("rewrite");
     dev.sync().expect("sync");
     dev.prog(21, 10, b"pending").expect("prog");
     dev.erase(23).expect("erase");
     let mut model = vec![0; 6 * 512];
-    lab.base.read(19, 0, &mut model).expect("read");
+    fixture.base.read(19, 0, &mut model).expect("read");
     model[512..1536].copy_from_slice(&data);
     model[1034..1041].copy_from_slice(b"pending");
     model[2048..2560].fill(0xff);
@@ -278,9 +278,9 @@ fn a_reader_never_waits_for_what_it_need_not() {
 #[test]
 fn what_stands_in_the_journal_is_not_appended_again() {
     for block_size in [512, 4096, 131_072] {
-        let lab = Lab::new(geometry(block_size, (8 << 20) / block_size));
-        let file = lab.journal();
-        let (_, mut ours) = lab.live(&file);
+        let fixture = Fixture::new(geometry(block_size, (8 << 20) / block_size));
+        let file = fixture.journal();
+        let (_, mut ours) = fixture.live(&file);
         ours.apply(&create("db")).expect("created");
         let id = ours.open_file(b"db").expect("open");
         let noise = testkit::mounted::noise(600_000, 1);
@@ -298,12 +298,12 @@ fn what_stands_in_the_journal_is_not_appended_again() {
             let most = 4096 + blocks * 64 + 2 * block_size.min(65536) as usize + 500;
             assert!(grown < most, "{block_size}: {grown} of {most}");
             let expected = ours.tree().expect("readable");
-            assert_same("after", &expected, &lab.tree_at(&file, last(&file)));
+            assert_same("after", &expected, &fixture.tree_at(&file, last(&file)));
         }
         ours.fs.close_file(id);
         // and a mount later, where nothing is remembered
-        let (_, mut later) = lab.live(&file);
+        let (_, mut later) = fixture.live(&file);
         assert_same("later", &ours.tree().expect("tree"), &later.tree().expect("tree"));
-        lab.assert_unchanged();
+        fixture.assert_unchanged();
     }
 }

@@ -8,7 +8,7 @@ use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::fs::{Fs, OpenOptions, ROOT};
 use littlefs::kv::{Error, Key, Kind, Options, Store};
 
-use super::bench::{bytes, connect, content, fails, fresh, geometry, key};
+use super::helpers::{bytes, connect, content, fails, fresh, geometry, key};
 
 #[test]
 fn a_batch_sees_its_own_changes_and_others_do_not() {

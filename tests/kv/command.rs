@@ -9,7 +9,7 @@ use littlefs::image::{self, Opened, Options, Reason};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::bench::bytes;
+use super::helpers::bytes;
 
 /// The result of a run.
 struct Ran {

@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::bench::{Content, assert_sound, connect_with, content, geometry, key, name, read_by_c};
+use super::helpers::{
+    Content, assert_sound, connect_with, content, geometry, key, name, read_by_c,
+};
 use super::model::{Model, Op, apply, ops};
 
 /// Multiplies the number of random images, for a long run.

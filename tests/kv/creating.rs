@@ -7,7 +7,7 @@ use std::sync::Arc;
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::kv::{Error, Options, Store};
 
-use super::bench::{
+use super::helpers::{
     Content, assert_sound, bytes, connect, content, geometry, key, name, read_by_c,
 };
 

@@ -9,7 +9,7 @@ use littlefs::bd::{BlockDevice, FileDevice, Geometry, IoResult, RamDevice};
 use littlefs::kv::{Key, Kind, Options, Store};
 use parking_lot::Mutex;
 
-use super::bench::{assert_sound, bytes, content, geometry, key};
+use super::helpers::{assert_sound, bytes, content, geometry, key};
 use super::model::{Model, Op, apply};
 
 /// A device that counts calls, and erases of each block, and remembers the last block that was
@@ -205,7 +205,7 @@ fn bad_blocks_are_passed_by() {
             store.disconnect().expect("disconnect");
             let image = dev.image();
             let dev = Arc::new(RamDevice::from_image(geometry, image));
-            assert_eq!(content(&super::bench::connect(&dev)), model.0, "{mode:?}");
+            assert_eq!(content(&super::helpers::connect(&dev)), model.0, "{mode:?}");
             assert_sound(dev);
         }
     }

@@ -33,10 +33,10 @@
 //! | src/dune: empty ls, big, rootdir, rewrite, subdir, runtest; justfile: read, hardtail | `command::*` |
 
 mod batches;
-mod bench;
 mod command;
 mod crash;
 mod creating;
+mod helpers;
 mod limits;
 mod memory;
 mod model;

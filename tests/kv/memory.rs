@@ -6,7 +6,7 @@ use std::sync::Arc;
 use littlefs::bd::FileDevice;
 use littlefs::kv::{Options, Store};
 
-use super::bench::{bytes, geometry, key};
+use super::helpers::{bytes, geometry, key};
 use testkit::peak_kib;
 
 /// How many values of 100 bytes a store gets: much more than the budgets hold.

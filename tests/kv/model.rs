@@ -7,7 +7,7 @@ use littlefs::kv::{Batch, Error, Key, Kind, Options, Store};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::bench::{
+use super::helpers::{
     Content, assert_sound, bytes, connect_with, content, geometry, key, name, read_by_c,
 };
 

@@ -2,7 +2,7 @@
 
 use littlefs::kv::{Error, Options, Store};
 
-use super::bench::{Content, bytes, connect_with, content, fresh, key};
+use super::helpers::{Content, bytes, connect_with, content, fresh, key};
 
 /// The names and values of a walk, in its order.
 fn walk(store: &Store, reverse: bool) -> Vec<(Vec<u8>, Vec<u8>)> {

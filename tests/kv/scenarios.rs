@@ -7,7 +7,7 @@ use littlefs::disk::{Pair, tag};
 use littlefs::fs::{Fs, OpenOptions, ROOT};
 use littlefs::kv::{Key, Kind, Options, Store};
 
-use super::bench::{
+use super::helpers::{
     assert_sound, bytes, connect, connect_with, content, fails, fresh, geometry, key, read_by_c,
 };
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use littlefs::bd::RamDevice;
 use littlefs::kv::{Error, Key, Kind, Options, Store};
 
-use super::bench::{
+use super::helpers::{
     assert_sound, bytes, connect, connect_with, content, fresh, geometry, key, read_by_c,
 };
 

@@ -8,7 +8,7 @@ use std::thread;
 use littlefs::bd::RamDevice;
 use littlefs::kv::{Error, Key, Options, Store};
 
-use super::bench::{assert_sound, bytes, connect, connect_with, content, geometry, key};
+use super::helpers::{assert_sound, bytes, connect, connect_with, content, geometry, key};
 
 const THREADS: usize = 4;
 const ROUNDS: usize = 150;
@@ -166,7 +166,7 @@ fn iterators_give_what_is_there_all_the_time() {
 }
 
 fn fails_to_iterate(store: &Store) {
-    super::bench::fails(store.entries(&key("d")).map(|_| ()), "NotFound", "/d");
+    super::helpers::fails(store.entries(&key("d")).map(|_| ()), "NotFound", "/d");
 }
 
 /// The order of the image, in which a longer name comes before its prefix.

@@ -9,7 +9,7 @@ use littlefs::convention::Choice;
 use littlefs::fs::{At, Fs, OpenOptions, ROOT};
 use littlefs::kv::{Key, Options, Store};
 
-use super::bench::{connect, connect_with, content, fails, fresh, key, read_by_c};
+use super::helpers::{connect, connect_with, content, fails, fresh, key, read_by_c};
 
 fn options(times: &str) -> Options {
     let changed = UNIX_EPOCH + Duration::from_secs(1_500_000_000);
@@ -58,7 +58,7 @@ fn a_value_tells_when_it_was_set() {
     let expected = content(&store);
     store.disconnect().expect("disconnect");
     assert_eq!(attrs(&dev, b"get set to get wet")[0].1.len(), 12);
-    assert_eq!(read_by_c(super::bench::geometry(512, 80), dev.image()), expected);
+    assert_eq!(read_by_c(super::helpers::geometry(512, 80), dev.image()), expected);
 }
 
 #[test]

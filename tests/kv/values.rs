@@ -9,7 +9,7 @@ use littlefs::disk::{ListIndex, ctz};
 use littlefs::fs::{Fs, OpenOptions};
 use littlefs::kv::{Options, Store};
 
-use super::bench::{
+use super::helpers::{
     Content, assert_sound, bytes, connect, content, fresh, geometry, key, read_by_c,
 };
 

@@ -4,8 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::host_errors::{Rig, fails, held, sync};
 use crate::status::status;
-use crate::trouble::{Rig, fails, held, sync};
 use testkit::mounted::{as_root, littlefs, noise, output, run, wait_until};
 
 fn cut(path: &Path, len: u64) {

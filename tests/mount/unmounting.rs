@@ -1,7 +1,7 @@
 //! The end of a mount: it comes at once if there is nothing to wait for, and never waits without
 //! bound, whatever the daemon, the path of the image or the mount table are.
 
-use crate::at_home::at_home;
+use crate::system_programs::at_home;
 use crate::users::among_users;
 use testkit::mounted::c_tree;
 

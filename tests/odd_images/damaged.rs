@@ -9,7 +9,7 @@ use littlefs::check::{Finding, Mode, check, repair};
 use littlefs::error::Error;
 use littlefs::fs::ROOT;
 
-use crate::bench::*;
+use crate::fixture::*;
 use testkit::clfs::{CLfs, CResult, Config};
 use testkit::random::Random;
 use testkit::tree::Tree;

@@ -6,7 +6,7 @@ use littlefs::disk::tag;
 use littlefs::disk::{Pair, Part};
 use littlefs::fs::Node;
 
-use crate::bench::*;
+use crate::fixture::*;
 use testkit::clfs::Config;
 use testkit::surgery::Surgeon;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use littlefs::check::Severity;
 use littlefs::disk::Pair;
 
-use crate::bench::*;
+use crate::fixture::*;
 use testkit::calls::{Call, Fail, Model, Subject};
 use testkit::clfs::Config;
 use testkit::surgery::Surgeon;

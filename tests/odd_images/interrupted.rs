@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use littlefs::check::Severity;
 
-use crate::bench::*;
+use crate::fixture::*;
 use testkit::clfs::{CLfs, CResult, Config};
 use testkit::surgery::Surgeon;
 

@@ -5,8 +5,8 @@
 //! For each kind, it is known what a read-only mount shows and what the first write repairs.
 //! Nothing is ever damaged.
 
-mod bench;
 mod damaged;
 mod dead_halves;
+mod fixture;
 mod foreign;
 mod interrupted;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bench::{flash, small, without_tree};
+use crate::fixture::{flash, small, without_tree};
 use testkit::clfs::Config;
 use testkit::v1::V1;
 

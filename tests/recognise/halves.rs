@@ -4,7 +4,7 @@
 use littlefs::container::{Doubt, Kind};
 use littlefs::image::{OpenError, Reason};
 
-use crate::bench::*;
+use crate::fixture::*;
 use testkit::clfs::{CLfs, Config};
 
 /// What a block may hold that does not hold a superblock any more.

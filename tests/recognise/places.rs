@@ -1,7 +1,7 @@
 //! The places of filesystems in a file: all filesystems are found at any byte, and named by where
 //! they start.
 
-use crate::bench::*;
+use crate::fixture::*;
 use testkit::clfs::Config;
 
 /// Bytes that do not contain a filesystem.

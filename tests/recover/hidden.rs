@@ -7,7 +7,7 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::recover::{Grade, Recovery, Source, recover};
 
-use crate::common::clfs::{CLfs, Config};
+use testkit::clfs::{CLfs, Config};
 
 const BLOCK_SIZE: usize = 1024;
 const BLOCK_COUNT: u32 = 32;

@@ -1,9 +1,9 @@
 //! `littlefs recover`: what comes back, and that a wrong result is never called checked or
 //! complete.
 
-mod cases;
+mod command;
+mod correctness;
 mod hidden;
-mod past;
-mod share;
-mod truth;
+mod histories;
+mod how_much;
 mod version1;

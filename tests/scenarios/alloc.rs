@@ -3,7 +3,7 @@
 use testkit::calls::{Fail, pattern};
 use testkit::clfs::Config;
 
-use super::lab::*;
+use super::fixture::*;
 
 const NAMES: [&str; 3] = ["breakfast/bacon", "breakfast/eggs", "breakfast/pancakes"];
 
@@ -12,50 +12,50 @@ fn third(config: &Config) -> u32 {
     (config.block_size - 8) * (config.block_count - 12) / 3
 }
 
-fn write_in_turns(lab: &mut Lab, chunk: u32) {
-    let size = third(&lab.config);
+fn write_in_turns(fixture: &mut Fixture, chunk: u32) {
+    let size = third(&fixture.config);
     let mut off = 0;
     while off < size {
         let len = chunk.min(size - off);
         for (i, name) in NAMES.iter().enumerate() {
-            lab.write(name, off, len, i as u8 + 1);
+            fixture.write(name, off, len, i as u8 + 1);
         }
         off += len;
     }
 }
 
-fn write_one_by_one(lab: &mut Lab, chunk: u32) {
-    let size = third(&lab.config);
+fn write_one_by_one(fixture: &mut Fixture, chunk: u32) {
+    let size = third(&fixture.config);
     for (i, name) in NAMES.iter().enumerate() {
         let mut off = 0;
         while off < size {
             let len = chunk.min(size - off);
-            lab.write(name, off, len, i as u8 + 1);
+            fixture.write(name, off, len, i as u8 + 1);
             off += len;
         }
-        lab.flush();
+        fixture.flush();
     }
 }
 
-fn fill_and_empty(write: impl Fn(&mut Lab, u32), cycles: u32) {
-    on_each_geometry(|lab| {
+fn fill_and_empty(write: impl Fn(&mut Fixture, u32), cycles: u32) {
+    on_each_geometry(|fixture| {
         for cycle in 0..cycles {
-            lab.mkdir("breakfast");
+            fixture.mkdir("breakfast");
             let open = NAMES.map(|name| {
-                lab.create(name);
-                lab.open(name)
+                fixture.create(name);
+                fixture.open(name)
             });
-            write(lab, 5000 + cycle);
+            write(fixture, 5000 + cycle);
             for file in open {
-                lab.ours.fs.close_file(file);
+                fixture.ours.fs.close_file(file);
             }
-            lab.power_cycle();
+            fixture.power_cycle();
             if cycle + 1 < cycles {
                 for name in NAMES {
-                    lab.unlink(name);
+                    fixture.unlink(name);
                 }
-                lab.rmdir("breakfast");
-                lab.power_cycle();
+                fixture.rmdir("breakfast");
+                fixture.power_cycle();
             }
         }
     });
@@ -82,17 +82,17 @@ fn what_three_files_left_is_used_again_one_by_one() {
 }
 
 /// Append until there is no space. Returns the size of the file then.
-fn exhaust(lab: &mut Lab, path: &str) -> u32 {
-    let mut chunk = lab.config.block_size;
+fn exhaust(fixture: &mut Fixture, path: &str) -> u32 {
+    let mut chunk = fixture.config.block_size;
     while chunk > 0 {
-        let size = lab.expected(path).len() as u32;
-        match lab.apply(&write(path, size, chunk, 7)) {
+        let size = fixture.expected(path).len() as u32;
+        match fixture.apply(&write(path, size, chunk, 7)) {
             Ok(()) => {}
             Err(Fail::NoSpace) => chunk /= 4,
             Err(e) => panic!("{e:?}"),
         }
     }
-    lab.expected(path).len() as u32
+    fixture.expected(path).len() as u32
 }
 
 /// A write for which there is no space changes nothing, and what was synced before stays, whether
@@ -100,21 +100,21 @@ fn exhaust(lab: &mut Lab, path: &str) -> u32 {
 #[test]
 fn exhaustion_keeps_what_is_there() {
     for padding in [false, true] {
-        on_each_geometry(|lab| {
+        on_each_geometry(|fixture| {
             if padding {
-                let size = (lab.config.block_size - 8) * (lab.config.block_count - 4) / 3;
-                lab.fill("padding", size, 1);
-                lab.flush();
-                lab.unlink("padding");
+                let size = (fixture.config.block_size - 8) * (fixture.config.block_count - 4) / 3;
+                fixture.fill("padding", size, 1);
+                fixture.flush();
+                fixture.unlink("padding");
             }
-            lab.fill("exhaustion", 10, 2);
-            lab.power_cycle();
-            let size = exhaust(lab, "exhaustion");
-            assert!(lab.free() <= 4, "{} blocks free at {size} bytes", lab.free());
-            lab.power_cycle();
-            lab.unlink("exhaustion");
-            lab.power_cycle();
-            assert!(lab.free() >= lab.config.block_count - 4);
+            fixture.fill("exhaustion", 10, 2);
+            fixture.power_cycle();
+            let size = exhaust(fixture, "exhaustion");
+            assert!(fixture.free() <= 4, "{} blocks free at {size} bytes", fixture.free());
+            fixture.power_cycle();
+            fixture.unlink("exhaustion");
+            fixture.power_cycle();
+            assert!(fixture.free() >= fixture.config.block_count - 4);
         });
     }
 }
@@ -123,28 +123,28 @@ fn exhaustion_keeps_what_is_there() {
 #[test]
 fn directory_in_a_full_image() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
-        let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
-        lab.mkdir("exhaustiondir");
-        lab.create("exhaustion");
-        let size = exhaust(&mut lab, "exhaustion");
-        lab.power_cycle();
-        lab.unlink("exhaustion");
-        lab.rmdir("exhaustiondir");
-        lab.power_cycle();
+        let mut fixture = Fixture::new(Config::new(block_size, block_count, prog_size));
+        fixture.mkdir("exhaustiondir");
+        fixture.create("exhaustion");
+        let size = exhaust(&mut fixture, "exhaustion");
+        fixture.power_cycle();
+        fixture.unlink("exhaustion");
+        fixture.rmdir("exhaustiondir");
+        fixture.power_cycle();
 
-        lab.create("exhaustion");
-        lab.write("exhaustion", 0, size, 3);
-        lab.mkdir("exhaustiondir");
-        lab.power_cycle();
-        lab.rmdir("exhaustiondir");
-        lab.power_cycle();
+        fixture.create("exhaustion");
+        fixture.write("exhaustion", 0, size, 3);
+        fixture.mkdir("exhaustiondir");
+        fixture.power_cycle();
+        fixture.rmdir("exhaustiondir");
+        fixture.power_cycle();
 
-        exhaust(&mut lab, "exhaustion");
-        lab.fails(mkdir("exhaustiondir"), Fail::NoSpace);
-        lab.power_cycle();
-        lab.unlink("exhaustion");
-        lab.mkdir("exhaustiondir");
-        lab.power_cycle();
+        exhaust(&mut fixture, "exhaustion");
+        fixture.fails(mkdir("exhaustiondir"), Fail::NoSpace);
+        fixture.power_cycle();
+        fixture.unlink("exhaustion");
+        fixture.mkdir("exhaustiondir");
+        fixture.power_cycle();
     }
 }
 
@@ -152,89 +152,89 @@ fn directory_in_a_full_image() {
 /// created.
 #[test]
 fn chain_of_directories_in_a_full_image() {
-    let mut lab = Lab::new(Config::new(512, 1024, 16));
+    let mut fixture = Fixture::new(Config::new(512, 1024, 16));
     let long = |i: u32| format!("dirwithanexhaustivelylongnameforpadding{i}");
-    lab.create("exhaustion");
-    exhaust(&mut lab, "exhaustion");
+    fixture.create("exhaustion");
+    exhaust(&mut fixture, "exhaustion");
     let mut made = 0;
     while made < 11 {
-        match lab.apply(&mkdir(&long(made))) {
+        match fixture.apply(&mkdir(&long(made))) {
             Ok(()) => made += 1,
             Err(_) => {
-                let size = lab.expected("exhaustion").len() as u32;
+                let size = fixture.expected("exhaustion").len() as u32;
                 assert!(size > 0, "no room for directory {made} in an empty image");
-                lab.truncate("exhaustion", size.saturating_sub(16));
+                fixture.truncate("exhaustion", size.saturating_sub(16));
             }
         }
         if made % 4 == 0 {
-            lab.power_cycle();
+            fixture.power_cycle();
         }
     }
-    lab.power_cycle();
-    exhaust(&mut lab, "exhaustion");
-    lab.fails(mkdir("one more"), Fail::NoSpace);
-    lab.power_cycle();
+    fixture.power_cycle();
+    exhaust(&mut fixture, "exhaustion");
+    fixture.fails(mkdir("one more"), Fail::NoSpace);
+    fixture.power_cycle();
 }
 
 /// A free block among used ones is enough for one block of data, and not for two.
 #[test]
 fn hole_of_one_block() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
-        let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
-        lab.mkdir("splitdir");
-        lab.create("splitdir/bump");
-        lab.fill("bump", block_size, 1);
-        lab.create("exhaustion");
-        exhaust(&mut lab, "exhaustion");
-        lab.power_cycle();
-        lab.unlink("bump");
-        lab.flush();
-        let free = lab.free();
-        lab.fails(write("splitdir/bump", 0, (free + 1) * block_size, 2), Fail::NoSpace);
-        lab.power_cycle();
-        lab.write("splitdir/bump", 0, block_size, 2);
-        lab.power_cycle();
+        let mut fixture = Fixture::new(Config::new(block_size, block_count, prog_size));
+        fixture.mkdir("splitdir");
+        fixture.create("splitdir/bump");
+        fixture.fill("bump", block_size, 1);
+        fixture.create("exhaustion");
+        exhaust(&mut fixture, "exhaustion");
+        fixture.power_cycle();
+        fixture.unlink("bump");
+        fixture.flush();
+        let free = fixture.free();
+        fixture.fails(write("splitdir/bump", 0, (free + 1) * block_size, 2), Fail::NoSpace);
+        fixture.power_cycle();
+        fixture.write("splitdir/bump", 0, block_size, 2);
+        fixture.power_cycle();
     }
 }
 
 /// Two files that fill the image are replaced by turns. The map of free blocks follows.
 #[test]
 fn full_image_is_rewritten() {
-    on_each_geometry(|lab| {
-        let size = (lab.config.block_count - 8) / 2 * (lab.config.block_size - 8);
-        lab.fill("exhaustion1", size, 1);
-        lab.fill("exhaustion2", size, 2);
-        lab.power_cycle();
+    on_each_geometry(|fixture| {
+        let size = (fixture.config.block_count - 8) / 2 * (fixture.config.block_size - 8);
+        fixture.fill("exhaustion1", size, 1);
+        fixture.fill("exhaustion2", size, 2);
+        fixture.power_cycle();
         for seed in 3..6 {
             for name in ["exhaustion1", "exhaustion2"] {
-                lab.truncate(name, 0);
-                lab.flush();
-                lab.write(name, 0, size, seed);
-                lab.flush();
+                fixture.truncate(name, 0);
+                fixture.flush();
+                fixture.write(name, 0, size, seed);
+                fixture.flush();
             }
-            lab.power_cycle();
+            fixture.power_cycle();
         }
         // A hole too small for a directory, but not for a small file.
-        exhaust(lab, "exhaustion1");
-        lab.fails(mkdir("split"), Fail::NoSpace);
-        let free = lab.free();
-        if lab.apply(&create("notasplit")).is_ok() {
-            lab.write("notasplit", 0, 2, 9);
+        exhaust(fixture, "exhaustion1");
+        fixture.fails(mkdir("split"), Fail::NoSpace);
+        let free = fixture.free();
+        if fixture.apply(&create("notasplit")).is_ok() {
+            fixture.write("notasplit", 0, 2, 9);
         }
-        assert_eq!(lab.free(), free);
+        assert_eq!(fixture.free(), free);
     });
 }
 
 /// A failed write leaves the open file as it was, and it can be read at once.
 #[test]
 fn write_without_space_leaves_the_open_file() {
-    on_each_geometry(|lab| {
-        lab.fill("file", 100, 1);
-        let file = lab.open("file");
-        let too_much = pattern(2, lab.config.block_size * lab.config.block_count);
-        assert!(lab.ours.fs.write(file, 50, &too_much).is_err());
-        assert_eq!(lab.ours.fs.file_size(file).expect("is open"), 100);
-        assert_eq!(lab.ours.read(file).expect("read"), lab.expected("file"));
-        lab.ours.fs.close_file(file);
+    on_each_geometry(|fixture| {
+        fixture.fill("file", 100, 1);
+        let file = fixture.open("file");
+        let too_much = pattern(2, fixture.config.block_size * fixture.config.block_count);
+        assert!(fixture.ours.fs.write(file, 50, &too_much).is_err());
+        assert_eq!(fixture.ours.fs.file_size(file).expect("is open"), 100);
+        assert_eq!(fixture.ours.read(file).expect("read"), fixture.expected("file"));
+        fixture.ours.fs.close_file(file);
     });
 }

@@ -5,7 +5,7 @@ use littlefs::fs::At;
 use testkit::calls::{Call, Fail};
 use testkit::clfs::Config;
 
-use super::lab::*;
+use super::fixture::*;
 
 fn set(path: &str, ty: u8, len: u32, seed: u8) -> Call {
     Call::SetAttr { path: path.into(), ty, len, seed }
@@ -17,23 +17,23 @@ fn remove(path: &str, ty: u8) -> Call {
 
 /// One of three attributes is set, emptied, removed, set again, shortened and lengthened. The
 /// others do not change.
-fn one_of_three_changes(lab: &mut Lab, path: &str, between: impl Fn(&mut Lab)) {
-    lab.ok(set(path, b'A', 4, 1));
-    lab.ok(set(path, b'B', 6, 2));
-    lab.ok(set(path, b'C', 5, 3));
-    between(lab);
-    lab.ok(set(path, b'B', 0, 1));
-    between(lab);
-    lab.ok(remove(path, b'B'));
-    lab.fails(remove(path, b'B'), Fail::NoAttr);
-    between(lab);
-    lab.ok(set(path, b'B', 6, 4));
-    between(lab);
-    lab.ok(set(path, b'B', 3, 5));
-    between(lab);
-    assert_eq!(lab.ours.apply_attr_too_large(path), Err(Fail::TooLarge));
-    lab.ok(set(path, b'B', 9, 6));
-    between(lab);
+fn one_of_three_changes(fixture: &mut Fixture, path: &str, between: impl Fn(&mut Fixture)) {
+    fixture.ok(set(path, b'A', 4, 1));
+    fixture.ok(set(path, b'B', 6, 2));
+    fixture.ok(set(path, b'C', 5, 3));
+    between(fixture);
+    fixture.ok(set(path, b'B', 0, 1));
+    between(fixture);
+    fixture.ok(remove(path, b'B'));
+    fixture.fails(remove(path, b'B'), Fail::NoAttr);
+    between(fixture);
+    fixture.ok(set(path, b'B', 6, 4));
+    between(fixture);
+    fixture.ok(set(path, b'B', 3, 5));
+    between(fixture);
+    assert_eq!(fixture.ours.apply_attr_too_large(path), Err(Fail::TooLarge));
+    fixture.ok(set(path, b'B', 9, 6));
+    between(fixture);
 }
 
 trait TooLarge {
@@ -51,25 +51,25 @@ impl TooLarge for testkit::ours::Ours {
 
 #[test]
 fn attributes_are_set_and_read() {
-    on_each_geometry(|lab| {
-        lab.mkdir("hello");
-        lab.fill("hello/hello", 5, 1);
+    on_each_geometry(|fixture| {
+        fixture.mkdir("hello");
+        fixture.fill("hello/hello", 5, 1);
         for path in ["hello", "", "hello/hello"] {
-            one_of_three_changes(lab, path, |_| {});
-            lab.power_cycle();
+            one_of_three_changes(fixture, path, |_| {});
+            fixture.power_cycle();
         }
         // Content and attributes do not touch each other.
-        assert_eq!(lab.read("hello/hello", 0, 100), lab.expected("hello/hello"));
+        assert_eq!(fixture.read("hello/hello", 0, 100), fixture.expected("hello/hello"));
     });
 }
 
 #[test]
 fn attributes_outlive_power_cycles() {
-    on_each_geometry(|lab| {
-        lab.mkdir("hello");
-        lab.fill("hello/hello", 5, 1);
+    on_each_geometry(|fixture| {
+        fixture.mkdir("hello");
+        fixture.fill("hello/hello", 5, 1);
         for path in ["hello", "", "hello/hello"] {
-            one_of_three_changes(lab, path, Lab::power_cycle);
+            one_of_three_changes(fixture, path, Fixture::power_cycle);
         }
     });
 }
@@ -77,22 +77,22 @@ fn attributes_outlive_power_cycles() {
 /// Attributes and content that change together become durable together.
 #[test]
 fn attributes_of_an_open_file() {
-    on_each_geometry(|lab| {
-        lab.mkdir("hello");
-        lab.fill("hello/hello", 5, 1);
-        lab.ok(set("hello/hello", b'B', 9, 1));
-        lab.ok(set("hello/hello", b'C', 5, 2));
-        lab.flush();
-        let before = lab.ours.image();
-        let file = lab.open("hello/hello");
-        lab.ok(set("hello/hello", b'B', 4, 3));
-        lab.ok(set("hello/hello", b'C', 0, 1));
-        lab.ok(set("hello/hello", b'D', 4, 4));
-        lab.write("hello/hello", 5, 3000, 5);
-        assert_eq!(lab.ours.image(), before, "written before the flush");
-        lab.flush();
-        lab.ours.fs.close_file(file);
-        assert_ne!(lab.ours.image(), before);
+    on_each_geometry(|fixture| {
+        fixture.mkdir("hello");
+        fixture.fill("hello/hello", 5, 1);
+        fixture.ok(set("hello/hello", b'B', 9, 1));
+        fixture.ok(set("hello/hello", b'C', 5, 2));
+        fixture.flush();
+        let before = fixture.ours.image();
+        let file = fixture.open("hello/hello");
+        fixture.ok(set("hello/hello", b'B', 4, 3));
+        fixture.ok(set("hello/hello", b'C', 0, 1));
+        fixture.ok(set("hello/hello", b'D', 4, 4));
+        fixture.write("hello/hello", 5, 3000, 5);
+        assert_eq!(fixture.ours.image(), before, "written before the flush");
+        fixture.flush();
+        fixture.ours.fs.close_file(file);
+        assert_ne!(fixture.ours.image(), before);
     });
 }
 
@@ -100,19 +100,19 @@ fn attributes_of_an_open_file() {
 /// is lost.
 #[test]
 fn attributes_fill_their_pair() {
-    let mut lab = Lab::new(Config::new(512, 64, 16));
-    lab.create("file");
+    let mut fixture = Fixture::new(Config::new(512, 64, 16));
+    fixture.create("file");
     let mut refused = 0;
     for ty in *b"ABCD" {
-        match lab.apply(&set("file", ty, 150, ty)) {
+        match fixture.apply(&set("file", ty, 150, ty)) {
             Ok(()) => {}
             Err(Fail::NoSpace) => refused += 1,
             Err(e) => panic!("{e:?}"),
         }
-        lab.power_cycle();
+        fixture.power_cycle();
     }
     assert!(refused > 0, "600 bytes of attributes in a block of 512");
-    let dir = find_dir(&mut lab.ours.fs, b"").expect("root");
-    let kept = lab.ours.fs.list_attrs(At::Entry(dir, b"file")).expect("list").len();
+    let dir = find_dir(&mut fixture.ours.fs, b"").expect("root");
+    let kept = fixture.ours.fs.list_attrs(At::Entry(dir, b"file")).expect("list").len();
     assert_eq!(kept, 4 - refused);
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use testkit::calls::pattern;
 use testkit::clfs::{CLfs, Config};
 
-use super::lab::geometry;
+use super::fixture::geometry;
 use super::power::World;
 
 pub const MODES: [BadBlock; 5] = [

@@ -13,14 +13,14 @@ use testkit::clfs::{CError, CLfs, Config, V2_0, V2_1};
 use testkit::ours::Ours;
 use testkit::surgery::Surgeon;
 
-use super::lab::*;
+use super::fixture::*;
 
 /// Directories, files, and files in directories, named after the side that creates them.
-fn populate(lab: &mut Lab, who: &str) {
+fn populate(fixture: &mut Fixture, who: &str) {
     for i in 0..5u32 {
-        lab.mkdir(&format!("{who}.d{i}"));
-        lab.fill(&format!("{who}.f{i}"), 7 * 1000 * i, i as u8 + 1);
-        lab.fill(&format!("{who}.d{i}/file"), 90 * i, i as u8 + 9);
+        fixture.mkdir(&format!("{who}.d{i}"));
+        fixture.fill(&format!("{who}.f{i}"), 7 * 1000 * i, i as u8 + 1);
+        fixture.fill(&format!("{who}.d{i}/file"), 90 * i, i as u8 + 9);
     }
 }
 
@@ -43,22 +43,22 @@ fn each_goes_on_where_the_other_stopped() {
             let mut c = CLfs::fresh(&config).expect("format");
             populate_c(&mut c, "c1");
             let tree = c.tree(&ATTR_TYPES).expect("read");
-            let mut lab = Lab::over(config.clone(), c.unmount(), tree);
-            populate(&mut lab, "we2");
-            lab.write("c1.f4", 100, 50, 99);
-            lab.rename("c1.d1", "we2.d1/c1");
-            lab.power_cycle();
+            let mut fixture = Fixture::over(config.clone(), c.unmount(), tree);
+            populate(&mut fixture, "we2");
+            fixture.write("c1.f4", 100, 50, 99);
+            fixture.rename("c1.d1", "we2.d1/c1");
+            fixture.power_cycle();
             // The version stays as it was.
-            assert_eq!(lab.ours.fs.superblock().version, disk_version);
+            assert_eq!(fixture.ours.fs.superblock().version, disk_version);
 
-            let mut c = CLfs::mount(lab.ours.image(), &config).expect("mount");
+            let mut c = CLfs::mount(fixture.ours.image(), &config).expect("mount");
             populate_c(&mut c, "c3");
             c.append(b"we2.f3", b"more").expect("append");
             c.remove(b"we2.d0/file").expect("remove");
             let tree = c.tree(&ATTR_TYPES).expect("read");
-            let mut lab = Lab::over(config.clone(), c.unmount(), tree);
-            lab.fill("last", 100, 1);
-            lab.power_cycle();
+            let mut fixture = Fixture::over(config.clone(), c.unmount(), tree);
+            fixture.fill("last", 100, 1);
+            fixture.power_cycle();
         }
     }
 }
@@ -75,10 +75,10 @@ fn unknown_versions_are_refused() {
         (0x0003_0000, false),
     ] {
         let config = Config::new(512, 64, 16);
-        let mut lab = Lab::new(config.clone());
-        lab.fill("test", 10, 1);
-        lab.flush();
-        let mut surgeon = Surgeon::new(&config, lab.ours.image());
+        let mut fixture = Fixture::new(config.clone());
+        fixture.fill("test", 10, 1);
+        fixture.flush();
+        let mut surgeon = Surgeon::new(&config, fixture.ours.image());
         let (_, mut log) = surgeon.fetch(Pair::SUPERBLOCK);
         let sb = Superblock { version, ..Superblock::of(&log).expect("superblock") };
         set_superblock(&mut log, sb);

@@ -4,7 +4,7 @@ use littlefs::fs::OpenOptions;
 
 use testkit::clfs::Config;
 
-use super::lab::*;
+use super::fixture::*;
 
 /// What is done with a neighbour.
 #[derive(Clone, Copy)]
@@ -49,18 +49,18 @@ fn neighbours_of_inline_files() {
                 let inline_max = Some(block_size / 8);
                 let prog_size = Some(prog_size);
                 let options = OpenOptions { prog_size, inline_max, ..OpenOptions::default() };
-                let mut lab = Lab::with(config, options);
+                let mut fixture = Fixture::with(config, options);
                 for (n, step) in steps.iter().enumerate() {
                     match *step {
-                        Write(i, len) => lab.fill(&format!("hi{i}"), len * factor, n as u8),
-                        Remove(i) => lab.unlink(&format!("hi{i}")),
+                        Write(i, len) => fixture.fill(&format!("hi{i}"), len * factor, n as u8),
+                        Remove(i) => fixture.unlink(&format!("hi{i}")),
                     }
                     if each_time {
-                        lab.power_cycle();
+                        fixture.power_cycle();
                     }
-                    lab.compare(what);
+                    fixture.compare(what);
                 }
-                lab.power_cycle();
+                fixture.power_cycle();
             }
         }
     }
@@ -69,13 +69,13 @@ fn neighbours_of_inline_files() {
 /// A long name and a content that fit into a pair separately, but not together.
 #[test]
 fn entry_too_big_for_its_block_is_not_inline() {
-    on_each_geometry(|lab| {
+    on_each_geometry(|fixture| {
         let name = "m".repeat(200);
-        lab.fill(&name, 400, 1);
-        lab.power_cycle();
-        lab.unlink(&name);
-        lab.fill(&name, 40, 2);
-        lab.power_cycle();
-        lab.fill(&name, 400, 3);
+        fixture.fill(&name, 400, 1);
+        fixture.power_cycle();
+        fixture.unlink(&name);
+        fixture.fill(&name, 40, 2);
+        fixture.power_cycle();
+        fixture.fill(&name, 400, 3);
     });
 }

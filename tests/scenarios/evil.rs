@@ -12,7 +12,7 @@ use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 use testkit::clfs::Config;
 use testkit::surgery::Surgeon;
 
-use super::lab::*;
+use super::fixture::*;
 
 const NOWHERE: u32 = 0xcccc_cccc;
 
@@ -22,13 +22,13 @@ const BAD_PAIRS: [Pair; 3] = [Pair([NOWHERE, NOWHERE]), Pair([NOWHERE, 0]), Pair
 /// A good file, a directory with a file in it, and a file that will be damaged.
 fn victim(file_size: u32) -> (Config, Surgeon) {
     let config = Config::new(512, 64, 16);
-    let mut lab = Lab::new(config.clone());
-    lab.fill("good", 700, 1);
-    lab.mkdir("dir_here");
-    lab.fill("dir_here/file_here", 20, 2);
-    lab.fill("file_here", file_size, 3);
-    lab.power_cycle();
-    let surgeon = Surgeon::new(&config, lab.ours.image());
+    let mut fixture = Fixture::new(config.clone());
+    fixture.fill("good", 700, 1);
+    fixture.mkdir("dir_here");
+    fixture.fill("dir_here/file_here", 20, 2);
+    fixture.fill("file_here", file_size, 3);
+    fixture.power_cycle();
+    let surgeon = Surgeon::new(&config, fixture.ours.image());
     (config, surgeon)
 }
 

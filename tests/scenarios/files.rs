@@ -3,7 +3,7 @@
 
 use testkit::calls::pattern;
 
-use super::lab::*;
+use super::fixture::*;
 
 /// Sizes near every limit at which the storage of a file changes.
 const SIZES: [u32; 9] = [0, 7, 32, 511, 512, 8191, 8192, 8193, 100_000];
@@ -11,23 +11,23 @@ const SIZES: [u32; 9] = [0, 7, 32, 511, 512, 8191, 8192, 8193, 100_000];
 const CHUNKS: [u32; 4] = [31, 33, 1023, 65];
 
 /// Write a file in pieces of `chunk` bytes.
-fn write_in_chunks(lab: &mut Lab, path: &str, size: u32, chunk: u32, seed: u8) {
-    let file = lab.open(path);
+fn write_in_chunks(fixture: &mut Fixture, path: &str, size: u32, chunk: u32, seed: u8) {
+    let file = fixture.open(path);
     let mut off = 0;
     while off < size {
         let len = chunk.min(size - off);
-        lab.write(path, off, len, seed);
+        fixture.write(path, off, len, seed);
         off += len;
     }
-    lab.ours.fs.close_file(file);
+    fixture.ours.fs.close_file(file);
 }
 
 #[test]
 fn hello_world() {
-    on_each_geometry(|lab| {
-        lab.fill("hello", 13, 1);
-        lab.power_cycle();
-        assert_eq!(lab.read("hello", 0, 100), pattern(1, 13));
+    on_each_geometry(|fixture| {
+        fixture.fill("hello", 13, 1);
+        fixture.power_cycle();
+        assert_eq!(fixture.read("hello", 0, 100), pattern(1, 13));
     });
 }
 
@@ -35,19 +35,19 @@ fn hello_world() {
 fn large_files_written_and_read_in_pieces() {
     for (i, size) in SIZES.into_iter().enumerate() {
         let chunk = CHUNKS[i % CHUNKS.len()];
-        on_each_geometry(|lab| {
-            lab.create("avacado");
-            write_in_chunks(lab, "avacado", size, chunk, 3);
-            lab.power_cycle();
-            let file = lab.open("avacado");
+        on_each_geometry(|fixture| {
+            fixture.create("avacado");
+            write_in_chunks(fixture, "avacado", size, chunk, 3);
+            fixture.power_cycle();
+            let file = fixture.open("avacado");
             let mut bytes = Vec::new();
             while bytes.len() < size as usize {
                 let at = bytes.len() as u64;
-                let plan = lab.ours.fs.read(file, at, chunk as usize).expect("read");
+                let plan = fixture.ours.fs.read(file, at, chunk as usize).expect("read");
                 bytes.extend(plan.run().expect("read"));
             }
-            lab.ours.fs.close_file(file);
-            assert_eq!(bytes, lab.expected("avacado"));
+            fixture.ours.fs.close_file(file);
+            assert_eq!(bytes, fixture.expected("avacado"));
         });
     }
 }
@@ -57,14 +57,14 @@ fn large_files_written_and_read_in_pieces() {
 fn files_are_rewritten() {
     for size1 in [0, 32, 8192, 50_000] {
         for size2 in [0, 7, 8193, 60_000] {
-            on_each_geometry(|lab| {
-                lab.fill("avacado", size1, 1);
-                lab.power_cycle();
-                write_in_chunks(lab, "avacado", size2, 16 + size2 / 5, 2);
-                assert_eq!(lab.expected("avacado").len() as u32, size1.max(size2));
-                lab.power_cycle();
-                lab.fill("avacado", size2, 3);
-                assert_eq!(lab.expected("avacado").len() as u32, size2);
+            on_each_geometry(|fixture| {
+                fixture.fill("avacado", size1, 1);
+                fixture.power_cycle();
+                write_in_chunks(fixture, "avacado", size2, 16 + size2 / 5, 2);
+                assert_eq!(fixture.expected("avacado").len() as u32, size1.max(size2));
+                fixture.power_cycle();
+                fixture.fill("avacado", size2, 3);
+                assert_eq!(fixture.expected("avacado").len() as u32, size2);
             });
         }
     }
@@ -74,13 +74,13 @@ fn files_are_rewritten() {
 fn files_are_appended_to() {
     for size1 in [0, 32, 8191, 50_000] {
         for size2 in [7, 8193, 60_000] {
-            on_each_geometry(|lab| {
-                lab.fill("avacado", size1, 1);
-                lab.power_cycle();
+            on_each_geometry(|fixture| {
+                fixture.fill("avacado", size1, 1);
+                fixture.power_cycle();
                 for piece in 0..4 {
-                    let size = lab.expected("avacado").len() as u32;
-                    lab.write("avacado", size, size2 / 4 + piece, 2);
-                    lab.flush();
+                    let size = fixture.expected("avacado").len() as u32;
+                    fixture.write("avacado", size, size2 / 4 + piece, 2);
+                    fixture.flush();
                 }
             });
         }
@@ -90,11 +90,11 @@ fn files_are_appended_to() {
 #[test]
 fn many_small_files() {
     for each_time in [false, true] {
-        on_each_geometry(|lab| {
+        on_each_geometry(|fixture| {
             for i in 0..150u32 {
-                lab.fill(&format!("file_{i:03}"), 30, i as u8);
+                fixture.fill(&format!("file_{i:03}"), 30, i as u8);
                 if each_time && i % 10 == 0 {
-                    lab.power_cycle();
+                    fixture.power_cycle();
                 }
             }
         });
@@ -105,29 +105,29 @@ fn many_small_files() {
 #[test]
 fn interleaved_files() {
     for size in [10, 100, 3000] {
-        on_each_geometry(|lab| {
+        on_each_geometry(|fixture| {
             let names: Vec<_> = ('a'..='j').map(String::from).collect();
             let open: Vec<_> = names
                 .iter()
                 .map(|name| {
-                    lab.create(name);
-                    lab.open(name)
+                    fixture.create(name);
+                    fixture.open(name)
                 })
                 .collect();
             let step = 1 + size / 50;
             for off in (0..size).step_by(step as usize) {
                 for (i, name) in names.iter().enumerate() {
-                    lab.write(name, off, step, i as u8 + 1);
+                    fixture.write(name, off, step, i as u8 + 1);
                 }
                 if off % 7 == 0 {
-                    lab.flush();
+                    fixture.flush();
                 }
             }
             for (file, name) in open.iter().zip(&names) {
-                assert_eq!(lab.ours.read(*file).expect("read"), lab.expected(name));
-                lab.ours.fs.close_file(*file);
+                assert_eq!(fixture.ours.read(*file).expect("read"), fixture.expected(name));
+                fixture.ours.fs.close_file(*file);
             }
-            assert_eq!(lab.names(""), names);
+            assert_eq!(fixture.names(""), names);
         });
     }
 }
@@ -136,21 +136,21 @@ fn interleaved_files() {
 #[test]
 fn files_vanish_while_one_grows() {
     for (size, files) in [(10, 10), (100, 26), (3000, 10)] {
-        on_each_geometry(|lab| {
+        on_each_geometry(|fixture| {
             for i in 0..files {
-                lab.fill(&format!("{i:02}"), size, i as u8 + 1);
+                fixture.fill(&format!("{i:02}"), size, i as u8 + 1);
             }
-            lab.power_cycle();
-            lab.create("zzz");
-            let file = lab.open("zzz");
+            fixture.power_cycle();
+            fixture.create("zzz");
+            let file = fixture.open("zzz");
             for i in 0..files {
-                lab.write("zzz", i * size, size, 99);
-                lab.flush();
-                lab.unlink(&format!("{i:02}"));
+                fixture.write("zzz", i * size, size, 99);
+                fixture.flush();
+                fixture.unlink(&format!("{i:02}"));
             }
-            assert_eq!(lab.ours.read(file).expect("read"), lab.expected("zzz"));
-            lab.ours.fs.close_file(file);
-            assert_eq!(lab.names(""), ["zzz"]);
+            assert_eq!(fixture.ours.read(file).expect("read"), fixture.expected("zzz"));
+            fixture.ours.fs.close_file(file);
+            assert_eq!(fixture.names(""), ["zzz"]);
         });
     }
 }
@@ -159,34 +159,34 @@ fn files_vanish_while_one_grows() {
 #[test]
 fn file_vanishes_between_open_neighbours() {
     for size in [10, 100, 5000] {
-        on_each_geometry(|lab| {
+        on_each_geometry(|fixture| {
             for name in ["e", "f", "g"] {
-                lab.create(name);
+                fixture.create(name);
             }
-            let gone = lab.open("f");
-            let (left, right) = (lab.open("e"), lab.open("g"));
+            let gone = fixture.open("f");
+            let (left, right) = (fixture.open("e"), fixture.open("g"));
             for half in 0..2 {
                 for (i, name) in ["e", "f", "g"].into_iter().enumerate() {
                     if half == 0 || name != "f" {
-                        lab.write(name, half * size, size, i as u8 + 1);
+                        fixture.write(name, half * size, size, i as u8 + 1);
                     } else {
                         let data = pattern(9, size);
-                        lab.ours.fs.write(gone, u64::from(size), &data).expect("write");
+                        fixture.ours.fs.write(gone, u64::from(size), &data).expect("write");
                     }
                 }
                 if half == 0 {
-                    lab.flush();
-                    lab.unlink("f");
-                    lab.flush();
+                    fixture.flush();
+                    fixture.unlink("f");
+                    fixture.flush();
                 }
             }
             // Without a name, but all there.
-            let bytes = lab.ours.read(gone).expect("read");
+            let bytes = fixture.ours.read(gone).expect("read");
             assert_eq!(bytes, [pattern(2, size), pattern(9, size)].concat());
             for file in [left, gone, right] {
-                lab.ours.fs.close_file(file);
+                fixture.ours.fs.close_file(file);
             }
-            assert_eq!(lab.names(""), ["e", "g"]);
+            assert_eq!(fixture.names(""), ["e", "g"]);
         });
     }
 }

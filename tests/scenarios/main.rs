@@ -1,7 +1,7 @@
 //! The scenarios of littlefs's own test suite, for this library. `docs/scenarios.md` names for each
 //! case of that suite the scenario here.
 //!
-//! After every scenario, the verifier and C littlefs judge the image (see `lab`).
+//! After every scenario, the verifier and C littlefs judge the image (see `fixture`).
 
 mod alloc;
 mod attrs;
@@ -11,7 +11,7 @@ mod dirs;
 mod entries;
 mod evil;
 mod files;
-mod lab;
+mod fixture;
 mod moves;
 mod orphans;
 mod paths;

@@ -9,25 +9,25 @@ use testkit::calls::{Call, Fail, Subject as _};
 use testkit::clfs::Config;
 use testkit::surgery::Surgeon;
 
-use super::lab::*;
+use super::fixture::*;
 
 /// Four directories. The first one holds what is moved: a file, or a directory with content.
-fn four_dirs(config: &Config, is_dir: bool) -> Lab {
-    let mut lab = Lab::new(config.clone());
+fn four_dirs(config: &Config, is_dir: bool) -> Fixture {
+    let mut fixture = Fixture::new(config.clone());
     for dir in ["a", "b", "c", "d"] {
-        lab.mkdir(dir);
-        lab.fill(&format!("{dir}/aaa"), 10, 1);
-        lab.fill(&format!("{dir}/zzz"), 10, 2);
+        fixture.mkdir(dir);
+        fixture.fill(&format!("{dir}/aaa"), 10, 1);
+        fixture.fill(&format!("{dir}/zzz"), 10, 2);
     }
     if is_dir {
-        lab.mkdir("a/hello");
-        lab.mkdir("a/hello/hola");
-        lab.fill("a/hello/bonjour", 900, 3);
+        fixture.mkdir("a/hello");
+        fixture.mkdir("a/hello/hola");
+        fixture.fill("a/hello/bonjour", 900, 3);
     } else {
-        lab.fill("a/hello", 900, 3);
+        fixture.fill("a/hello", 900, 3);
     }
-    lab.power_cycle();
-    lab
+    fixture.power_cycle();
+    fixture
 }
 
 #[test]
@@ -35,14 +35,14 @@ fn entry_moves_across_directories() {
     for is_dir in [false, true] {
         for (block_size, block_count, prog_size) in GEOMETRIES {
             let config = Config::new(block_size, block_count, prog_size);
-            let mut lab = four_dirs(&config, is_dir);
-            lab.rename("a/hello", "c/hello");
-            lab.fails(rename("a/hello", "b/hello"), Fail::NotFound);
-            lab.power_cycle();
-            lab.rename("c/hello", "c/hello");
-            lab.rename("c/hello", "c/other");
-            lab.rename("c/other", "hello");
-            lab.power_cycle();
+            let mut fixture = four_dirs(&config, is_dir);
+            fixture.rename("a/hello", "c/hello");
+            fixture.fails(rename("a/hello", "b/hello"), Fail::NotFound);
+            fixture.power_cycle();
+            fixture.rename("c/hello", "c/hello");
+            fixture.rename("c/hello", "c/other");
+            fixture.rename("c/other", "hello");
+            fixture.power_cycle();
         }
     }
 }
@@ -54,14 +54,14 @@ fn interrupted_move_is_honoured_and_finished() {
         for (block_size, block_count, prog_size) in GEOMETRIES {
             for target_lost in [false, true] {
                 let config = Config::new(block_size, block_count, prog_size);
-                let mut lab = four_dirs(&config, is_dir);
-                let before = (lab.ours.image(), lab.model.tree().clone());
-                lab.rename("a/hello", "c/hello");
-                lab.flush();
-                let moved = lab.model.tree().clone();
+                let mut fixture = four_dirs(&config, is_dir);
+                let before = (fixture.ours.image(), fixture.model.tree().clone());
+                fixture.rename("a/hello", "c/hello");
+                fixture.flush();
+                let moved = fixture.model.tree().clone();
 
                 // The commit that deletes the source is lost, and maybe the one before it.
-                let mut surgeon = Surgeon::new(&config, lab.ours.image());
+                let mut surgeon = Surgeon::new(&config, fixture.ours.image());
                 let original = Surgeon::new(&config, before.0);
                 surgeon.restore(surgeon.dir("a"), &original);
                 if target_lost {
@@ -87,11 +87,12 @@ fn interrupted_move_is_honoured_and_finished() {
                     rename("a/zzz", "c/zzz"),
                 ];
                 for first in firsts {
-                    let mut lab = Lab::over(config.clone(), surgeon.image.clone(), tree.clone());
-                    lab.ok(first);
-                    lab.power_cycle();
-                    lab.fill("a/hello2", 30, 1);
-                    lab.power_cycle();
+                    let mut fixture =
+                        Fixture::over(config.clone(), surgeon.image.clone(), tree.clone());
+                    fixture.ok(first);
+                    fixture.power_cycle();
+                    fixture.fill("a/hello2", 30, 1);
+                    fixture.power_cycle();
                 }
             }
         }
@@ -104,21 +105,21 @@ fn directories_of_former_stops_are_removed() {
     for is_dir in [false, true] {
         for flush_between in [false, true] {
             let config = Config::new(512, 128, 16);
-            let mut lab = four_dirs(&config, is_dir);
+            let mut fixture = four_dirs(&config, is_dir);
             for dir in ["b", "c"] {
-                lab.unlink(&format!("{dir}/aaa"));
-                lab.unlink(&format!("{dir}/zzz"));
+                fixture.unlink(&format!("{dir}/aaa"));
+                fixture.unlink(&format!("{dir}/zzz"));
             }
             for (from, to) in [("a", "b"), ("b", "c"), ("c", "d")] {
-                lab.rename(&format!("{from}/hello"), &format!("{to}/hello"));
+                fixture.rename(&format!("{from}/hello"), &format!("{to}/hello"));
                 if flush_between {
-                    lab.power_cycle();
+                    fixture.power_cycle();
                 }
             }
-            lab.rmdir("b");
-            lab.rmdir("c");
-            lab.power_cycle();
-            lab.fails(rmdir("a"), Fail::NotEmpty);
+            fixture.rmdir("b");
+            fixture.rmdir("c");
+            fixture.power_cycle();
+            fixture.fails(rmdir("a"), Fail::NotEmpty);
         }
     }
 }
@@ -127,21 +128,21 @@ fn directories_of_former_stops_are_removed() {
 struct OpenFiles(Vec<(&'static str, FileId)>);
 
 impl OpenFiles {
-    fn open(lab: &mut Lab, names: &[&'static str], seed: u8) -> Self {
+    fn open(fixture: &mut Fixture, names: &[&'static str], seed: u8) -> Self {
         let open = |name: &&'static str| {
-            lab.truncate(name, 0);
-            let file = lab.open(name);
-            lab.write(name, 0, 7, seed);
+            fixture.truncate(name, 0);
+            let file = fixture.open(name);
+            fixture.write(name, 0, 7, seed);
             (*name, file)
         };
         Self(names.iter().map(open).collect())
     }
 
-    fn close(self, lab: &mut Lab) {
+    fn close(self, fixture: &mut Fixture) {
         for (name, file) in self.0 {
-            assert_eq!(lab.ours.read(file).expect("read"), lab.expected(name), "{name}");
-            lab.write(name, 7, 20, 8);
-            lab.ours.fs.close_file(file);
+            assert_eq!(fixture.ours.read(file).expect("read"), fixture.expected(name), "{name}");
+            fixture.write(name, 7, 20, 8);
+            fixture.ours.fs.close_file(file);
         }
     }
 }
@@ -151,25 +152,25 @@ fn rename_between_open_neighbours() {
     let neighbours = ["0.before", "2.in_between", "4.after"];
     for over in [false, true] {
         for flush_before in [false, true] {
-            on_each_geometry(|lab| {
-                lab.create("1.move_me");
+            on_each_geometry(|fixture| {
+                fixture.create("1.move_me");
                 for name in neighbours {
-                    lab.fill(name, 7, 1);
+                    fixture.fill(name, 7, 1);
                 }
                 for (seed, from, to) in
                     [(4, "1.move_me", "3.move_me"), (7, "3.move_me", "1.move_me")]
                 {
                     if over {
-                        lab.fill(to, 9, 2);
+                        fixture.fill(to, 9, 2);
                     }
-                    let open = OpenFiles::open(lab, &neighbours, seed);
+                    let open = OpenFiles::open(fixture, &neighbours, seed);
                     if flush_before {
-                        lab.flush();
+                        fixture.flush();
                     }
-                    lab.rename(from, to);
-                    lab.flush();
-                    open.close(lab);
-                    lab.power_cycle();
+                    fixture.rename(from, to);
+                    fixture.flush();
+                    open.close(fixture);
+                    fixture.power_cycle();
                 }
             });
         }
@@ -181,26 +182,26 @@ fn rename_across_directories_between_open_neighbours() {
     let neighbours = ["dir.1/0.before", "dir.1/2.after", "dir.2/0.before", "dir.2/2.after"];
     for cycles in [None, Some(1)] {
         let setup = |config: Config| match cycles {
-            None => Lab::new(config),
-            Some(cycles) => Lab::with_cycles(config, cycles),
+            None => Fixture::new(config),
+            Some(cycles) => Fixture::with_cycles(config, cycles),
         };
         for (block_size, block_count, prog_size) in GEOMETRIES {
-            let mut lab = setup(Config::new(block_size, block_count, prog_size));
-            lab.mkdir("dir.1");
-            lab.mkdir("dir.2");
+            let mut fixture = setup(Config::new(block_size, block_count, prog_size));
+            fixture.mkdir("dir.1");
+            fixture.mkdir("dir.2");
             for name in neighbours {
-                lab.fill(name, 7, 1);
+                fixture.fill(name, 7, 1);
             }
             for (seed, from, to) in [(5, "dir.1", "dir.2"), (9, "dir.2", "dir.1")] {
                 let (from, to) = (format!("{from}/1.move_me"), format!("{to}/1.move_me"));
-                lab.fill(&from, 10, 1);
-                lab.fill(&to, 11, 2);
-                lab.power_cycle();
-                let open = OpenFiles::open(&mut lab, &neighbours, seed);
-                lab.rename(&from, &to);
-                lab.flush();
-                open.close(&mut lab);
-                lab.power_cycle();
+                fixture.fill(&from, 10, 1);
+                fixture.fill(&to, 11, 2);
+                fixture.power_cycle();
+                let open = OpenFiles::open(&mut fixture, &neighbours, seed);
+                fixture.rename(&from, &to);
+                fixture.flush();
+                open.close(&mut fixture);
+                fixture.power_cycle();
             }
         }
     }
@@ -217,29 +218,29 @@ fn move_while_its_pairs_relocate() {
     ] {
         for cycles in [1, 2, 3] {
             for warm_up in 0..4 {
-                let mut lab = Lab::with_cycles(Config::new(512, 256, 16), cycles);
+                let mut fixture = Fixture::with_cycles(Config::new(512, 256, 16), cycles);
                 for dir in ["parent", "parent/child", "parent/sibling"] {
-                    lab.mkdir(dir);
-                    lab.fill(&format!("{dir}/0.before"), 7, 1);
-                    lab.fill(&format!("{dir}/2.after"), 7, 2);
+                    fixture.mkdir(dir);
+                    fixture.fill(&format!("{dir}/0.before"), 7, 1);
+                    fixture.fill(&format!("{dir}/2.after"), 7, 2);
                 }
-                lab.fill(from, 8, 3);
+                fixture.fill(from, 8, 3);
                 // Pairs come to their limit at different moments.
                 for i in 0..warm_up {
                     for dir in ["parent", "parent/child"] {
                         let path = format!("{dir}/0.before").into_bytes();
-                        lab.ok(Call::SetAttr { path, ty: b'A', len: 60, seed: i });
+                        fixture.ok(Call::SetAttr { path, ty: b'A', len: 60, seed: i });
                     }
-                    lab.flush();
+                    fixture.flush();
                 }
                 let names = ["parent/0.before", "parent/child/2.after", "parent/sibling/0.before"];
-                let open = OpenFiles::open(&mut lab, &names, 4);
-                lab.rename(from, to);
-                lab.flush();
-                open.close(&mut lab);
-                lab.power_cycle();
-                lab.rename(to, from);
-                lab.power_cycle();
+                let open = OpenFiles::open(&mut fixture, &names, 4);
+                fixture.rename(from, to);
+                fixture.flush();
+                open.close(&mut fixture);
+                fixture.power_cycle();
+                fixture.rename(to, from);
+                fixture.power_cycle();
             }
         }
     }
@@ -248,20 +249,20 @@ fn move_while_its_pairs_relocate() {
 /// Renames that are not allowed change nothing.
 #[test]
 fn refused_renames() {
-    on_each_geometry(|lab| {
-        lab.mkdir("a");
-        lab.mkdir("a/b");
-        lab.create("a/f");
-        lab.create("g");
+    on_each_geometry(|fixture| {
+        fixture.mkdir("a");
+        fixture.mkdir("a/b");
+        fixture.create("a/f");
+        fixture.create("g");
         let no_replace = |from: &str, to: &str| Call::Rename {
             from: from.into(),
             to: to.into(),
             no_replace: true,
         };
-        lab.fails(no_replace("g", "a/f"), Fail::Exists);
-        lab.fails(rename("a", "a/b/c"), Fail::Loop);
-        lab.fails(rename("g", "a"), Fail::IsDirectory);
-        lab.fails(rename("a", "g"), Fail::NotDirectory);
-        assert_eq!(lab.ours.apply(&rename("a/b", "a/f")), Err(Fail::NotDirectory));
+        fixture.fails(no_replace("g", "a/f"), Fail::Exists);
+        fixture.fails(rename("a", "a/b/c"), Fail::Loop);
+        fixture.fails(rename("g", "a"), Fail::IsDirectory);
+        fixture.fails(rename("a", "g"), Fail::NotDirectory);
+        assert_eq!(fixture.ours.apply(&rename("a/b", "a/f")), Err(Fail::NotDirectory));
     });
 }

@@ -8,7 +8,7 @@ use testkit::clfs::{CLfs, Config};
 use testkit::surgery::Surgeon;
 use testkit::tree::Tree;
 
-use super::lab::*;
+use super::fixture::*;
 use super::powerloss::Dice;
 
 fn tree_of(config: &Config, image: &[u8]) -> Tree {
@@ -20,12 +20,12 @@ fn tree_of(config: &Config, image: &[u8]) -> Tree {
 /// Open an image that is not in order, write to it, and check that it is in order.
 fn first_write_mends(config: &Config, image: Vec<u8>, used_after: u32) {
     let tree = tree_of(config, &image);
-    let mut lab = Lab::over(config.clone(), image.clone(), tree);
-    assert!(!lab.ours.fs.is_dirty(), "opening changed something");
-    assert!(lab.ours.image() == image, "opening wrote something");
-    lab.mkdir("parent/otherchild");
-    lab.power_cycle();
-    let Usage { blocks_used, .. } = lab.ours.fs.usage().expect("usage");
+    let mut fixture = Fixture::over(config.clone(), image.clone(), tree);
+    assert!(!fixture.ours.fs.is_dirty(), "opening changed something");
+    assert!(fixture.ours.image() == image, "opening wrote something");
+    fixture.mkdir("parent/otherchild");
+    fixture.power_cycle();
+    let Usage { blocks_used, .. } = fixture.ours.fs.usage().expect("usage");
     assert_eq!(blocks_used, used_after);
 }
 
@@ -57,10 +57,10 @@ fn removed_directory_is_still_threaded() {
 fn sync_bit_without_orphans() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
         let config = Config::new(block_size, block_count, prog_size);
-        let mut lab = Lab::new(config.clone());
-        lab.mkdir("parent");
-        lab.flush();
-        let mut surgeon = Surgeon::new(&config, lab.ours.image());
+        let mut fixture = Fixture::new(config.clone());
+        fixture.mkdir("parent");
+        fixture.flush();
+        let mut surgeon = Surgeon::new(&config, fixture.ours.image());
         if surgeon.fetch(Pair::SUPERBLOCK).1.off == block_size {
             let log = surgeon.fetch(Pair::SUPERBLOCK).1;
             let gdelta = GState::default().with_sync(true);
@@ -79,10 +79,10 @@ fn orphans_leave_the_thread() {
     for orphans in 1..4u32 {
         for at_end in [false, true] {
             let config = Config::new(512, 64, 16);
-            let mut lab = Lab::new(config.clone());
-            lab.mkdir("parent");
-            lab.flush();
-            let mut surgeon = Surgeon::new(&config, lab.ours.image());
+            let mut fixture = Fixture::new(config.clone());
+            fixture.mkdir("parent");
+            fixture.flush();
+            let mut surgeon = Surgeon::new(&config, fixture.ours.image());
             let thread = surgeon.thread();
             let at = if at_end { thread[thread.len() - 1] } else { thread[0] };
             let mut tail = surgeon.fetch(at).1.tail.unwrap_or(Tail::END);
@@ -107,37 +107,38 @@ fn trees_grow_and_shrink_at_random() {
     for cycles in [None, Some(1), Some(10)] {
         for (block_size, block_count, prog_size) in [(512, 256, 16), (4096, 128, 256)] {
             let config = Config::new(block_size, block_count, prog_size);
-            let mut lab = match cycles {
-                None => Lab::new(config),
-                Some(cycles) => Lab::with_cycles(config, cycles),
+            let mut fixture = match cycles {
+                None => Fixture::new(config),
+                Some(cycles) => Fixture::with_cycles(config, cycles),
             };
             let mut dice = Dice(7);
             for step in 0..400 {
                 let path = dice.path();
-                let (target, exists) =
-                    (&path[2], |lab: &Lab, p: &String| lab.model.tree().contains_key(p.as_bytes()));
+                let (target, exists) = (&path[2], |fixture: &Fixture, p: &String| {
+                    fixture.model.tree().contains_key(p.as_bytes())
+                });
                 if step % 5 == 4 {
                     let to = dice.path();
-                    let free = !exists(&lab, &to[2]) && exists(&lab, &to[1]);
-                    if exists(&lab, target) && free {
-                        lab.rename(target, &to[2]);
+                    let free = !exists(&fixture, &to[2]) && exists(&fixture, &to[1]);
+                    if exists(&fixture, target) && free {
+                        fixture.rename(target, &to[2]);
                     }
-                } else if exists(&lab, target) {
+                } else if exists(&fixture, target) {
                     for dir in path.iter().rev() {
-                        if children(lab.model.tree(), dir).is_empty() {
-                            lab.rmdir(dir);
+                        if children(fixture.model.tree(), dir).is_empty() {
+                            fixture.rmdir(dir);
                         }
                     }
                 } else {
                     for dir in &path {
-                        if !exists(&lab, dir) {
-                            lab.mkdir(dir);
+                        if !exists(&fixture, dir) {
+                            fixture.mkdir(dir);
                         }
                     }
                 }
-                lab.flush();
+                fixture.flush();
                 if step % 50 == 49 {
-                    lab.power_cycle();
+                    fixture.power_cycle();
                 }
             }
         }

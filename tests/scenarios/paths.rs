@@ -6,27 +6,27 @@ use littlefs::fs::{Node, ROOT};
 use testkit::calls::{Call, Fail};
 use testkit::clfs::Config;
 
-use super::lab::*;
+use super::fixture::*;
 
 /// Names of any bytes: for files and directories, nested, renamed and removed.
-fn names_work(lab: &mut Lab, names: &[&[u8]]) {
+fn names_work(fixture: &mut Fixture, names: &[&[u8]]) {
     let below = |a: &[u8], b: &[u8]| [a, b"/", b].concat();
     for &name in names {
-        lab.ok(Call::Mkdir(name.to_vec()));
-        lab.fails(Call::Create(name.to_vec()), Fail::Exists);
+        fixture.ok(Call::Mkdir(name.to_vec()));
+        fixture.fails(Call::Create(name.to_vec()), Fail::Exists);
         for &inner in names {
-            lab.ok(Call::Create(below(name, inner)));
+            fixture.ok(Call::Create(below(name, inner)));
         }
     }
-    lab.power_cycle();
+    fixture.power_cycle();
     for &name in names {
         for &inner in names {
             let to = [name, b"-", inner].concat();
             let from = below(name, inner);
-            lab.ok(Call::Rename { from, to: to.clone(), no_replace: true });
-            lab.ok(Call::Write { path: to, off: 0, len: 3, seed: 1 });
+            fixture.ok(Call::Rename { from, to: to.clone(), no_replace: true });
+            fixture.ok(Call::Write { path: to, off: 0, len: 3, seed: 1 });
         }
-        lab.ok(Call::Rmdir(name.to_vec()));
+        fixture.ok(Call::Rmdir(name.to_vec()));
     }
 }
 
@@ -46,17 +46,17 @@ fn names_of_any_bytes() {
         &[b"\xff", b"\xff\xff", b"\xff\xff\xff"],
     ];
     for names in groups {
-        on_each_geometry(|lab| names_work(lab, names));
+        on_each_geometry(|fixture| names_work(fixture, names));
     }
 }
 
 /// `.`, `..`, the empty name and bytes that Linux does not allow are not names.
 #[test]
 fn names_that_are_none() {
-    on_each_geometry(|lab| {
-        lab.create("file");
+    on_each_geometry(|fixture| {
+        fixture.create("file");
         for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0b"] {
-            let fs = &mut lab.ours.fs;
+            let fs = &mut fixture.ours.fs;
             assert!(matches!(fs.mkdir(ROOT, name), Err(Error::InvalidName)), "{name:?}");
             assert!(matches!(fs.create(ROOT, name), Err(Error::InvalidName)), "{name:?}");
             let moved = fs.rename(ROOT, b"file", ROOT, name, false);
@@ -68,26 +68,26 @@ fn names_that_are_none() {
 
 #[test]
 fn paths_that_lead_nowhere() {
-    on_each_geometry(|lab| {
-        lab.mkdir("coffee");
-        lab.create("coffee/drip");
-        lab.power_cycle();
+    on_each_geometry(|fixture| {
+        fixture.mkdir("coffee");
+        fixture.create("coffee/drip");
+        fixture.power_cycle();
         for path in ["tea", "coffee/tea", "coffe", "coffee2"] {
-            lab.fails(unlink(path), Fail::NotFound);
-            lab.fails(rmdir(path), Fail::NotFound);
-            lab.fails(rename(path, "new"), Fail::NotFound);
-            lab.fails(write(path, 0, 1, 1), Fail::NotFound);
+            fixture.fails(unlink(path), Fail::NotFound);
+            fixture.fails(rmdir(path), Fail::NotFound);
+            fixture.fails(rename(path, "new"), Fail::NotFound);
+            fixture.fails(write(path, 0, 1, 1), Fail::NotFound);
         }
         for path in ["tea/drip", "coffee/tea/drip"] {
-            lab.fails(mkdir(path), Fail::NotFound);
-            lab.fails(create(path), Fail::NotFound);
-            lab.fails(rename("coffee/drip", path), Fail::NotFound);
+            fixture.fails(mkdir(path), Fail::NotFound);
+            fixture.fails(create(path), Fail::NotFound);
+            fixture.fails(rename("coffee/drip", path), Fail::NotFound);
         }
         for path in ["coffee/drip/x", "coffee/drip/x/y"] {
-            lab.fails(mkdir(path), Fail::NotDirectory);
-            lab.fails(create(path), Fail::NotDirectory);
-            lab.fails(unlink(path), Fail::NotDirectory);
-            lab.fails(rename(path, "new"), Fail::NotDirectory);
+            fixture.fails(mkdir(path), Fail::NotDirectory);
+            fixture.fails(create(path), Fail::NotDirectory);
+            fixture.fails(unlink(path), Fail::NotDirectory);
+            fixture.fails(rename(path, "new"), Fail::NotDirectory);
         }
     });
 }
@@ -95,36 +95,36 @@ fn paths_that_lead_nowhere() {
 /// The root is a directory without a name and without a parent.
 #[test]
 fn root_is_a_directory() {
-    on_each_geometry(|lab| {
-        assert_eq!(lab.ours.fs.parent(ROOT), None);
-        let dir = lab.ours.fs.mkdir(ROOT, b"coffee").expect("mkdir");
-        assert_eq!(lab.ours.fs.parent(dir), Some(ROOT));
-        lab.ours.fs.rmdir(ROOT, b"coffee").expect("rmdir");
-        assert!(matches!(lab.ours.fs.list(dir), Err(Error::NotFound)));
+    on_each_geometry(|fixture| {
+        assert_eq!(fixture.ours.fs.parent(ROOT), None);
+        let dir = fixture.ours.fs.mkdir(ROOT, b"coffee").expect("mkdir");
+        assert_eq!(fixture.ours.fs.parent(dir), Some(ROOT));
+        fixture.ours.fs.rmdir(ROOT, b"coffee").expect("rmdir");
+        assert!(matches!(fixture.ours.fs.list(dir), Err(Error::NotFound)));
         // Into itself and below.
-        lab.mkdir("a");
-        lab.fails(rename("a", "a/b"), Fail::Loop);
+        fixture.mkdir("a");
+        fixture.fails(rename("a", "a/b"), Fail::Loop);
     });
 }
 
 #[test]
 fn names_up_to_the_limit() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
-        let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
+        let mut fixture = Fixture::new(Config::new(block_size, block_count, prog_size));
         let longest = "c".repeat(255);
         let too_long = "c".repeat(256);
-        lab.fails(mkdir(&too_long), Fail::NameTooLong);
-        lab.fails(create(&too_long), Fail::NameTooLong);
-        lab.create("short");
-        lab.fails(rename("short", &too_long), Fail::NameTooLong);
-        lab.rename("short", &longest);
-        lab.power_cycle();
-        lab.unlink(&longest);
-        lab.mkdir(&longest);
-        lab.create(&format!("{longest}/{longest}"));
-        lab.power_cycle();
+        fixture.fails(mkdir(&too_long), Fail::NameTooLong);
+        fixture.fails(create(&too_long), Fail::NameTooLong);
+        fixture.create("short");
+        fixture.fails(rename("short", &too_long), Fail::NameTooLong);
+        fixture.rename("short", &longest);
+        fixture.power_cycle();
+        fixture.unlink(&longest);
+        fixture.mkdir(&longest);
+        fixture.create(&format!("{longest}/{longest}"));
+        fixture.power_cycle();
         let name = longest.as_bytes();
-        assert!(matches!(lab.ours.fs.lookup(ROOT, name), Ok(Node::Dir(_))));
-        assert!(lab.ours.fs.lookup(ROOT, too_long.as_bytes()).is_err());
+        assert!(matches!(fixture.ours.fs.lookup(ROOT, name), Ok(Node::Dir(_))));
+        assert!(fixture.ours.fs.lookup(ROOT, too_long.as_bytes()).is_err());
     }
 }

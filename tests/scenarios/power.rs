@@ -12,7 +12,7 @@ use testkit::clfs::{CLfs, Config};
 use testkit::ours::Ours;
 use testkit::tree::{diff, split};
 
-use super::lab::{ATTR_TYPES, find_dir, geometry};
+use super::fixture::{ATTR_TYPES, find_dir, geometry};
 
 /// How many power losses are tried for one scenario. They are spread over all its writes.
 const CUTS_MAX: u64 = 120;

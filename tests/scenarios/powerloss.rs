@@ -8,7 +8,7 @@ use testkit::calls::pattern;
 use testkit::clfs::{CLfs, Config};
 use testkit::surgery::Surgeon;
 
-use super::lab::{GEOMETRIES, Lab, data_bytes};
+use super::fixture::{Fixture, GEOMETRIES, data_bytes};
 use super::power::{World, reentrant};
 
 /// Small images, so that pairs are compacted and blocks are used again during the scenario.
@@ -321,33 +321,33 @@ fn superblock_is_made_and_expands() {
 }
 
 /// An image with a directory and a file in it. Returns the pair of the directory, too.
-fn notebook(config: &Config) -> (Lab, Surgeon, Pair) {
-    let mut lab = Lab::new(config.clone());
-    lab.mkdir("notebook");
-    lab.create("notebook/paper");
+fn notebook(config: &Config) -> (Fixture, Surgeon, Pair) {
+    let mut fixture = Fixture::new(config.clone());
+    fixture.mkdir("notebook");
+    fixture.create("notebook/paper");
     for i in 0..5 {
-        lab.write("notebook/paper", 5 * i, 5, 1);
-        lab.flush();
+        fixture.write("notebook/paper", 5 * i, 5, 1);
+        fixture.flush();
     }
-    lab.power_cycle();
-    let surgeon = Surgeon::new(config, lab.ours.image());
+    fixture.power_cycle();
+    let surgeon = Surgeon::new(config, fixture.ours.image());
     let (pair, _) = surgeon.fetch(surgeon.dir("notebook"));
-    (lab, surgeon, pair)
+    (fixture, surgeon, pair)
 }
 
 /// This library and C read the image as it was before it was damaged, and can write to it.
-fn goes_on(lab: Lab, image: Vec<u8>) {
-    let tree = lab.model.tree().clone();
-    let mut c = CLfs::mount(image.clone(), &lab.config).expect("C mounts");
+fn goes_on(fixture: Fixture, image: Vec<u8>) {
+    let tree = fixture.model.tree().clone();
+    let mut c = CLfs::mount(image.clone(), &fixture.config).expect("C mounts");
     assert_eq!(data_bytes(&c.tree(&[]).expect("C reads")), data_bytes(&tree));
-    let mut lab = Lab::over(lab.config, image, tree);
+    let mut fixture = Fixture::over(fixture.config, image, tree);
     // An append leaves the other block as it is.
-    lab.notes = &["pair-half-dead"];
+    fixture.notes = &["pair-half-dead"];
     for i in 5..10 {
-        lab.write("notebook/paper", 5 * i, 5, 2);
-        lab.flush();
+        fixture.write("notebook/paper", 5 * i, 5, 2);
+        fixture.flush();
     }
-    lab.power_cycle();
+    fixture.power_cycle();
 }
 
 /// A block that holds a newer revision and nothing else.
@@ -356,12 +356,12 @@ fn only_the_revision_was_written() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
         for dead in [0xff, 0x00] {
             let config = Config::new(block_size, block_count, prog_size);
-            let (lab, mut surgeon, pair) = notebook(&config);
+            let (fixture, mut surgeon, pair) = notebook(&config);
             let rev = surgeon.fetch(pair).1.rev;
             let block = surgeon.block(pair.0[1]);
             block.fill(dead);
             block[..4].copy_from_slice(&(rev + 1).to_le_bytes());
-            goes_on(lab, surgeon.image);
+            goes_on(fixture, surgeon.image);
         }
     }
 }
@@ -373,12 +373,12 @@ fn part_of_a_commit_was_written() {
         for byte in [0, prog_size / 2, prog_size - 1] {
             for value in [0x33, 0xcc, 0x00] {
                 let config = Config::new(block_size, block_count, prog_size);
-                let (lab, mut surgeon, pair) = notebook(&config);
+                let (fixture, mut surgeon, pair) = notebook(&config);
                 let off = surgeon.fetch(pair).1.off + byte;
                 if off < block_size {
                     surgeon.block(pair.0[0])[off as usize] = value;
                 }
-                goes_on(lab, surgeon.image);
+                goes_on(fixture, surgeon.image);
             }
         }
     }

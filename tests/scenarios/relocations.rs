@@ -5,7 +5,7 @@ use littlefs::fs::Node;
 
 use testkit::clfs::Config;
 
-use super::lab::*;
+use super::fixture::*;
 
 const COUNT: u32 = 10;
 
@@ -14,42 +14,42 @@ fn long(i: u32) -> String {
 }
 
 /// An image with about sixteen free blocks, and a directory.
-fn narrow(cycles: u32) -> Lab {
+fn narrow(cycles: u32) -> Fixture {
     let config = Config::new(512, 200, 16);
-    let mut lab = Lab::with_cycles(config, cycles);
-    lab.create("padding");
-    let file = lab.open("padding");
-    while lab.free() > 18 {
-        let size = lab.expected("padding").len() as u32;
-        lab.write("padding", size, 512, 1);
-        lab.flush();
+    let mut fixture = Fixture::with_cycles(config, cycles);
+    fixture.create("padding");
+    let file = fixture.open("padding");
+    while fixture.free() > 18 {
+        let size = fixture.expected("padding").len() as u32;
+        fixture.write("padding", size, 512, 1);
+        fixture.flush();
     }
-    lab.ours.fs.close_file(file);
-    lab.mkdir("child");
-    lab.power_cycle();
-    lab
+    fixture.ours.fs.close_file(file);
+    fixture.mkdir("child");
+    fixture.power_cycle();
+    fixture
 }
 
 #[test]
 fn directory_splits_and_empties_in_little_space() {
     for cycles in [8, 1] {
-        let mut lab = narrow(cycles);
+        let mut fixture = narrow(cycles);
         for round in 0..12 {
             for i in 0..COUNT {
-                lab.create(&long(i));
-                lab.flush();
+                fixture.create(&long(i));
+                fixture.flush();
             }
             let want: Vec<_> = (0..COUNT).map(|i| long(i)["child/".len()..].to_string()).collect();
-            assert_eq!(lab.names("child"), want);
+            assert_eq!(fixture.names("child"), want);
             if round % 3 == 2 {
-                lab.power_cycle();
+                fixture.power_cycle();
             }
             for i in 0..COUNT {
-                lab.unlink(&long(i));
-                lab.flush();
+                fixture.unlink(&long(i));
+                fixture.flush();
             }
         }
-        lab.power_cycle();
+        fixture.power_cycle();
     }
 }
 
@@ -57,26 +57,26 @@ fn directory_splits_and_empties_in_little_space() {
 #[test]
 fn listing_outlives_relocations() {
     for cycles in [8, 1] {
-        let mut lab = narrow(cycles);
+        let mut fixture = narrow(cycles);
         for _ in 0..8 {
             for i in 0..COUNT {
-                lab.create(&long(i));
-                lab.flush();
+                fixture.create(&long(i));
+                fixture.flush();
             }
             for size in [0, 2] {
-                let dir = find_dir(&mut lab.ours.fs, b"child").expect("there");
-                for (i, name) in lab.ours.fs.list(dir).expect("list").into_iter().enumerate() {
-                    let node = lab.ours.fs.lookup(dir, &name).expect("listed");
+                let dir = find_dir(&mut fixture.ours.fs, b"child").expect("there");
+                for (i, name) in fixture.ours.fs.list(dir).expect("list").into_iter().enumerate() {
+                    let node = fixture.ours.fs.lookup(dir, &name).expect("listed");
                     assert_eq!(node, Node::File { size });
-                    lab.write(&long(i as u32), 0, 2, 5);
-                    lab.flush();
+                    fixture.write(&long(i as u32), 0, 2, 5);
+                    fixture.flush();
                 }
             }
-            lab.power_cycle();
+            fixture.power_cycle();
             for i in 0..COUNT {
-                lab.unlink(&long(i));
+                fixture.unlink(&long(i));
             }
         }
-        lab.power_cycle();
+        fixture.power_cycle();
     }
 }

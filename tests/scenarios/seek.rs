@@ -4,7 +4,7 @@ use littlefs::error::Error;
 
 use testkit::calls::{Fail, pattern};
 
-use super::lab::*;
+use super::fixture::*;
 
 /// Offsets near the ends of the first blocks, for every geometry.
 fn boundaries(size: u32) -> Vec<u32> {
@@ -26,21 +26,21 @@ const SIZES: [u32; 4] = [44, 1452, 2200, 40_000];
 #[test]
 fn reads_at_any_offset() {
     for size in SIZES {
-        on_each_geometry(|lab| {
-            lab.fill("kitty", size, 1);
+        on_each_geometry(|fixture| {
+            fixture.fill("kitty", size, 1);
             // As written in memory, and as read back.
             for _ in 0..2 {
-                let all = lab.expected("kitty");
+                let all = fixture.expected("kitty");
                 for off in boundaries(size) {
                     for len in [1, 11, 600] {
                         let end = (off as usize + len).min(all.len());
-                        assert_eq!(lab.read("kitty", off.into(), len), all[off as usize..end]);
+                        assert_eq!(fixture.read("kitty", off.into(), len), all[off as usize..end]);
                     }
                 }
-                assert_eq!(lab.read("kitty", size.into(), 10), b"");
-                assert_eq!(lab.read("kitty", u64::from(size) + 100, 10), b"");
-                assert_eq!(lab.read("kitty", u64::MAX, 10), b"");
-                lab.power_cycle();
+                assert_eq!(fixture.read("kitty", size.into(), 10), b"");
+                assert_eq!(fixture.read("kitty", u64::from(size) + 100, 10), b"");
+                assert_eq!(fixture.read("kitty", u64::MAX, 10), b"");
+                fixture.power_cycle();
             }
         });
     }
@@ -49,22 +49,22 @@ fn reads_at_any_offset() {
 #[test]
 fn writes_at_any_offset() {
     for size in SIZES {
-        on_each_geometry(|lab| {
-            lab.fill("kitty", size, 1);
-            lab.power_cycle();
-            let file = lab.open("kitty");
+        on_each_geometry(|fixture| {
+            fixture.fill("kitty", size, 1);
+            fixture.power_cycle();
+            let file = fixture.open("kitty");
             for (i, off) in boundaries(size).into_iter().enumerate() {
-                lab.write("kitty", off, 11, i as u8);
+                fixture.write("kitty", off, 11, i as u8);
                 let near = u64::from(off.saturating_sub(20));
-                let all = lab.expected("kitty");
+                let all = fixture.expected("kitty");
                 let end = all.len().min(near as usize + 60);
-                assert_eq!(lab.read("kitty", near, 60), all[near as usize..end]);
-                assert_eq!(lab.read("kitty", 0, 11), all[..11]);
+                assert_eq!(fixture.read("kitty", near, 60), all[near as usize..end]);
+                assert_eq!(fixture.read("kitty", 0, 11), all[..11]);
                 if i % 8 == 7 {
-                    lab.flush();
+                    fixture.flush();
                 }
             }
-            lab.ours.fs.close_file(file);
+            fixture.ours.fs.close_file(file);
         });
     }
 }
@@ -74,13 +74,13 @@ fn writes_at_any_offset() {
 fn writes_behind_the_end() {
     for size in SIZES {
         for gap in [1, 22, 1100, 20_000] {
-            on_each_geometry(|lab| {
-                lab.fill("kitty", size, 1);
-                lab.power_cycle();
-                lab.write("kitty", size + gap, 11, 2);
-                let zeros = lab.read("kitty", size.into(), gap as usize);
+            on_each_geometry(|fixture| {
+                fixture.fill("kitty", size, 1);
+                fixture.power_cycle();
+                fixture.write("kitty", size + gap, 11, 2);
+                let zeros = fixture.read("kitty", size.into(), gap as usize);
                 assert!(zeros.iter().all(|&b| b == 0));
-                assert_eq!(lab.read("kitty", u64::from(size + gap), 100), pattern(2, 11));
+                assert_eq!(fixture.read("kitty", u64::from(size + gap), 100), pattern(2, 11));
             });
         }
     }
@@ -90,22 +90,22 @@ fn writes_behind_the_end() {
 #[test]
 fn small_file_byte_by_byte() {
     for size in [2, 4, 128, 132] {
-        on_each_geometry(|lab| {
-            lab.create("tinykitty");
-            let file = lab.open("tinykitty");
+        on_each_geometry(|fixture| {
+            fixture.create("tinykitty");
+            let file = fixture.open("tinykitty");
             for i in 0..size {
-                lab.write("tinykitty", i, 1, i as u8 + 1);
-                assert_eq!(lab.ours.fs.file_size(file).expect("is open"), i + 1);
-                lab.write("tinykitty", 0, 1, i as u8 + 2);
+                fixture.write("tinykitty", i, 1, i as u8 + 1);
+                assert_eq!(fixture.ours.fs.file_size(file).expect("is open"), i + 1);
+                fixture.write("tinykitty", 0, 1, i as u8 + 2);
                 assert_eq!(
-                    lab.read("tinykitty", i.into(), 5),
-                    lab.expected("tinykitty")[i as usize..]
+                    fixture.read("tinykitty", i.into(), 5),
+                    fixture.expected("tinykitty")[i as usize..]
                 );
                 if i % 16 == 0 {
-                    lab.flush();
+                    fixture.flush();
                 }
             }
-            lab.ours.fs.close_file(file);
+            fixture.ours.fs.close_file(file);
         });
     }
 }
@@ -113,23 +113,23 @@ fn small_file_byte_by_byte() {
 /// Files end at `file_max`. Offsets beyond it are refused and do not wrap around.
 #[test]
 fn offsets_at_the_limit() {
-    on_each_geometry(|lab| {
-        lab.fill("kitty", 100, 1);
-        let file = lab.open("kitty");
-        let max = u64::from(lab.ours.fs.superblock().file_max);
+    on_each_geometry(|fixture| {
+        fixture.fill("kitty", 100, 1);
+        let file = fixture.open("kitty");
+        let max = u64::from(fixture.ours.fs.superblock().file_max);
         for off in [max, max + 1, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
-            let outcome = lab.ours.fs.write(file, off, b"kitty");
+            let outcome = fixture.ours.fs.write(file, off, b"kitty");
             assert!(matches!(outcome, Err(Error::FileTooLarge)), "{off}: {outcome:?}");
         }
         for size in [max + 1, u64::from(u32::MAX) + 5, u64::MAX] {
-            let outcome = lab.ours.fs.truncate(file, size);
+            let outcome = fixture.ours.fs.truncate(file, size);
             assert!(matches!(outcome, Err(Error::FileTooLarge)), "{size}: {outcome:?}");
         }
         // Within the limit, but nowhere to put it.
-        let outcome = lab.ours.fs.write(file, max - 5, b"kitty");
+        let outcome = fixture.ours.fs.write(file, max - 5, b"kitty");
         assert!(matches!(outcome, Err(Error::NoSpace)), "{outcome:?}");
-        lab.fails(truncate("kitty", max as u32), Fail::NoSpace);
-        assert_eq!(lab.ours.fs.file_size(file).expect("is open"), 100);
-        lab.ours.fs.close_file(file);
+        fixture.fails(truncate("kitty", max as u32), Fail::NoSpace);
+        assert_eq!(fixture.ours.fs.file_size(file).expect("is open"), 100);
+        fixture.ours.fs.close_file(file);
     });
 }

@@ -13,18 +13,18 @@ use testkit::clfs::{CLfs, Config};
 use testkit::ours::Ours;
 use testkit::surgery::Surgeon;
 
-use super::lab::*;
+use super::fixture::*;
 
 #[test]
 fn format_and_open() {
-    on_each_geometry(|lab| {
-        lab.power_cycle();
+    on_each_geometry(|fixture| {
+        fixture.power_cycle();
         // Magic and revision in both blocks, where other tools look for them.
-        let image = lab.ours.image();
-        for block in [0, lab.config.block_size as usize] {
+        let image = fixture.ours.image();
+        for block in [0, fixture.config.block_size as usize] {
             assert_eq!(&image[block + 8..block + 16], b"littlefs");
         }
-        assert_eq!(lab.free(), lab.config.block_count - 2);
+        assert_eq!(fixture.free(), fixture.config.block_count - 2);
     });
 }
 
@@ -88,21 +88,21 @@ fn limits_are_kept_in_the_superblock() {
 fn superblock_expands() {
     for cycles in [1, 2, 5] {
         for power_cycles in [false, true] {
-            let mut lab = Lab::with_cycles(Config::new(512, 256, 16), cycles);
+            let mut fixture = Fixture::with_cycles(Config::new(512, 256, 16), cycles);
             for i in 0..40u32 {
-                lab.create("dummy");
-                lab.flush();
-                lab.unlink("dummy");
-                lab.flush();
+                fixture.create("dummy");
+                fixture.flush();
+                fixture.unlink("dummy");
+                fixture.flush();
                 if power_cycles && i % 4 == 0 {
-                    lab.power_cycle();
+                    fixture.power_cycle();
                 }
             }
-            lab.fill("dummy", 20, 1);
-            lab.power_cycle();
-            let surgeon = Surgeon::new(&lab.config, lab.ours.image());
+            fixture.fill("dummy", 20, 1);
+            fixture.power_cycle();
+            let surgeon = Surgeon::new(&fixture.config, fixture.ours.image());
             assert_ne!(surgeon.root(), surgeon.thread()[0], "not expanded");
-            let image = lab.ours.image();
+            let image = fixture.ours.image();
             for block in [0, 512] {
                 assert_eq!(&image[block + 8..block + 16], b"littlefs");
             }
@@ -113,13 +113,13 @@ fn superblock_expands() {
 /// If the size is not given, it is taken from the superblock.
 #[test]
 fn size_comes_from_the_superblock() {
-    on_each_geometry(|lab| {
-        lab.fill("test", 6, 1);
-        lab.flush();
-        let dev = RamDevice::from_image(geometry(&lab.config), lab.ours.image());
+    on_each_geometry(|fixture| {
+        fixture.fill("test", 6, 1);
+        fixture.flush();
+        let dev = RamDevice::from_image(geometry(&fixture.config), fixture.ours.image());
         let sb = littlefs::fs::root_superblock(&dev).expect("superblock");
-        assert_eq!(sb.block_size, lab.config.block_size);
-        assert_eq!(sb.block_count, lab.config.block_count);
+        assert_eq!(sb.block_size, fixture.config.block_size);
+        assert_eq!(sb.block_count, fixture.config.block_count);
     });
 }
 
@@ -140,11 +140,11 @@ fn other_block_counts_are_refused() {
 /// The smallest possible image: only a superblock pair, which can hold small files.
 #[test]
 fn two_blocks() {
-    let mut lab = Lab::new(Config::new(512, 2, 16));
-    lab.fill("test", 6, 1);
-    lab.power_cycle();
-    lab.fails(mkdir("dir"), testkit::calls::Fail::NoSpace);
-    lab.unlink("test");
+    let mut fixture = Fixture::new(Config::new(512, 2, 16));
+    fixture.fill("test", 6, 1);
+    fixture.power_cycle();
+    fixture.fails(mkdir("dir"), testkit::calls::Fail::NoSpace);
+    fixture.unlink("test");
 }
 
 /// C lets the filesystem grow, and this library continues with the larger one.
@@ -152,33 +152,33 @@ fn two_blocks() {
 fn image_grown_by_c() {
     let small = Config::new(512, 32, 16);
     let large = Config::new(512, 128, 16);
-    let mut lab = Lab::new(small.clone());
-    lab.fill("test", 3000, 1);
-    lab.mkdir("dir");
-    lab.power_cycle();
-    let mut image = lab.ours.image();
+    let mut fixture = Fixture::new(small.clone());
+    fixture.fill("test", 3000, 1);
+    fixture.mkdir("dir");
+    fixture.power_cycle();
+    let mut image = fixture.ours.image();
     image.resize(512 * 128, 0xff);
     let mut c = CLfs::mount(image, &Config { block_count: 0, ..large.clone() }).expect("mount");
     c.grow(128).expect("grow");
-    let tree = lab.model.tree().clone();
-    let mut lab = Lab::over(large, c.unmount(), tree);
-    assert_eq!(lab.ours.fs.superblock().block_count, 128);
-    lab.fill("dir/large", 40_000, 2);
-    lab.power_cycle();
+    let tree = fixture.model.tree().clone();
+    let mut fixture = Fixture::over(large, c.unmount(), tree);
+    assert_eq!(fixture.ours.fs.superblock().block_count, 128);
+    fixture.fill("dir/large", 40_000, 2);
+    fixture.power_cycle();
 }
 
 /// After formatting, nothing is left of the metadata that filled the blocks before.
 #[test]
 fn format_over_an_old_image() {
-    let mut lab = Lab::new(Config::new(512, 64, 16));
+    let mut fixture = Fixture::new(Config::new(512, 64, 16));
     for i in 0..30 {
-        lab.fill(&format!("old{i}"), 40, 1);
-        lab.flush();
+        fixture.fill(&format!("old{i}"), 40, 1);
+        fixture.flush();
     }
-    let dev = Arc::new(RamDevice::from_image(geometry(&lab.config), lab.ours.image()));
+    let dev = Arc::new(RamDevice::from_image(geometry(&fixture.config), fixture.ours.image()));
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
     let tree = [(Vec::new(), testkit::tree::Entry::dir())].into();
-    let mut lab = Lab::over(lab.config.clone(), dev.image(), tree);
-    lab.fill("new", 1000, 1);
-    lab.power_cycle();
+    let mut fixture = Fixture::over(fixture.config.clone(), dev.image(), tree);
+    fixture.fill("new", 1000, 1);
+    fixture.power_cycle();
 }

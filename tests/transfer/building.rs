@@ -9,7 +9,7 @@ use littlefs::bd::Geometry;
 use littlefs::convention::{Choice, Convention};
 use littlefs::transfer::{Creation, Failure, Size, create_in};
 
-use super::lab::{Host, build, bytes, how, manifest, open, pattern};
+use super::fixture::{Host, build, bytes, how, manifest, open, pattern};
 use testkit::clfs::{CLfs, Config};
 use testkit::tree::{Kind, Tree, diff};
 

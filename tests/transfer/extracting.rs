@@ -10,7 +10,7 @@ use littlefs::convention::{Choice, Convention};
 use littlefs::transfer::{Extraction, Problem, Size, extract, to_tar};
 use littlefs::{FileType, FormatOptions, Littlefs, SetMetadata};
 
-use super::lab::{Host, build, how, manifest, open};
+use super::fixture::{Host, build, how, manifest, open};
 use testkit::tree::diff;
 
 const ALL: &[Vec<u8>] = &[Vec::new()];

@@ -7,7 +7,7 @@ use littlefs::transfer::{
     Gather, GatherError, Input, Kind, Links, Manifest, Patterns, Size, gather,
 };
 
-use super::lab::{Host, build, how, manifest, pattern};
+use super::fixture::{Host, build, how, manifest, pattern};
 
 fn paths(manifest: &Manifest) -> Vec<String> {
     manifest.items().iter().map(|i| String::from_utf8_lossy(&i.path).into_owned()).collect()

@@ -2,5 +2,5 @@
 
 mod building;
 mod extracting;
+mod fixture;
 mod inputs;
-mod lab;

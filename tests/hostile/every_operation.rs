@@ -226,7 +226,7 @@ pub struct Outcome {
 
 /// Do everything with an image. This panics if anything panics, takes too long or uses too much
 /// memory, or if writing to the image makes it worse.
-pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> Outcome {
+pub fn do_everything(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> Outcome {
     scratch.set_len(0).expect("truncate");
     scratch.write_all_at(bytes, 0).expect("write");
     bounded(name, "probe", || {

@@ -83,7 +83,7 @@ impl JournalFile for MemoryFile {
 }
 
 /// An image that nothing may change.
-pub struct Lab {
+pub struct Fixture {
     pub base: Arc<RamDevice>,
     image: Vec<u8>,
 }
@@ -96,7 +96,7 @@ pub fn options() -> OpenOptions {
     OpenOptions { prog_size: Some(16), ..OpenOptions::default() }
 }
 
-impl Lab {
+impl Fixture {
     /// A formatted image.
     pub fn new(g: Geometry) -> Self {
         Self::over(g, Ours::format(g, &FormatOptions::default()).expect("format"))

@@ -1,7 +1,7 @@
 //! The most important property: what is called checked or complete is a version that the file of
 //! that name has had.
 
-use crate::past::{Past, Shape};
+use crate::histories::{Past, Shape};
 
 const SHAPES: [Shape; 8] = [
     shape(128, 96, 16, 0, 3, false, -1),

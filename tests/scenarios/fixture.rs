@@ -16,7 +16,7 @@ use testkit::tree::{Kind, Tree, diff, split};
 pub const ATTR_TYPES: [u8; 4] = *b"ABCD";
 
 /// The filesystem of this library that is tested.
-pub struct Lab {
+pub struct Fixture {
     pub config: Config,
     options: OpenOptions,
     pub ours: Ours,
@@ -30,15 +30,15 @@ pub const GEOMETRIES: [(u32, u32, u32); 4] =
     [(512, 1024, 16), (512, 1024, 512), (4096, 256, 256), (8192, 128, 64)];
 
 /// Run a scenario on a new image of each geometry. The judges check the result.
-pub fn on_each_geometry(scenario: impl Fn(&mut Lab)) {
+pub fn on_each_geometry(scenario: impl Fn(&mut Fixture)) {
     for (block_size, block_count, prog_size) in GEOMETRIES {
-        let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
-        scenario(&mut lab);
-        lab.power_cycle();
+        let mut fixture = Fixture::new(Config::new(block_size, block_count, prog_size));
+        scenario(&mut fixture);
+        fixture.power_cycle();
     }
 }
 
-impl Lab {
+impl Fixture {
     /// A fresh image.
     pub fn new(config: Config) -> Self {
         let options = OpenOptions { prog_size: Some(config.prog_size), ..OpenOptions::default() };
@@ -67,9 +67,9 @@ impl Lab {
         let options = OpenOptions { prog_size: Some(config.prog_size), ..OpenOptions::default() };
         let ours = Ours::open(geometry(&config), image, &options).expect("open");
         let model = Model::from_tree(tree, 255);
-        let mut lab = Self { config, options, ours, model, notes: &[] };
-        lab.compare("when opened");
-        lab
+        let mut fixture = Self { config, options, ours, model, notes: &[] };
+        fixture.compare("when opened");
+        fixture
     }
 
     /// Perform a call in this library and in the model. The results must agree.

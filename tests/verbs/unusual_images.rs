@@ -1,4 +1,5 @@
-//! Images from standard input, and names that no file of the host can have.
+//! Images from standard input, images with damage, and names that no file of the host can have: what
+//! the commands say about them and do with them.
 
 use littlefs::disk::Tail;
 use testkit::builder::{Builder, put_ctz, put_dir, put_inline, soft};

@@ -9,7 +9,7 @@ use littlefs::recover::{Grade, recover, save};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::past::{Past, Shape};
+use crate::histories::{Past, Shape};
 use testkit::clfs::{CLfs, Config};
 use testkit::random::Random;
 

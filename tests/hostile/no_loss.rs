@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::endure::walk;
+use super::every_operation::walk;
 use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Mode, Report, Severity, check, repair};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use littlefs::recover::Grade;
 
-use crate::past::{Past, Shape};
+use crate::histories::{Past, Shape};
 
 /// How many histories there are for each line of the table.
 const ROUNDS: u64 = 8;
