@@ -100,10 +100,6 @@ impl Comparison {
         &self.model
     }
 
-    pub fn ours(&mut self) -> &mut Ours {
-        &mut self.ours
-    }
-
     /// If LITTLEFS_TRACE is set, print every call: an assertion of the C driver aborts the process,
     /// and then this is the only record.
     fn note(&self, what: impl std::fmt::Debug) {
