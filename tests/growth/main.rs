@@ -61,7 +61,7 @@ impl BlockDevice for Counted {
 
 fn name(i: usize) -> Vec<u8> {
     // neighbours in time are not neighbours in the directory
-    format!("{:08}", i * 7_654_321 % 100_000_007).into_bytes()
+    format!("{:08}", i as u64 * 7_654_321 % 100_000_007).into_bytes()
 }
 
 fn fill(fs: &mut Fs, dir: DirId, count: usize) {
