@@ -1,5 +1,6 @@
 //! An image that is open and ready to be mounted.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,7 +19,7 @@ use crate::journal::{self, Attached, Named};
 use crate::show::Show;
 use crate::sys;
 use crate::transactions::{JournalDevice, NAME_RULE, Reason};
-use crate::vfs::{Filesystem, Savepoints, Stored, VfsError, VfsResult, Volume, VolumeOptions};
+use crate::vfs::{Filesystem, Savepoints, Stored, VfsResult, Volume, VolumeOptions};
 
 /// The image and the journal to mount, which have been found already, so that each path is resolved
 /// only once.
@@ -136,7 +137,11 @@ impl Savepoints for JournalDevice {
         Self::save(self, name).map_err(|reason| match reason {
             Reason::BadName(_) => bad_name.into(),
             Reason::Io(source) => Error::Io(IoError { op: IoOp::Sync, block: None, source }).into(),
-            _ => VfsError::NotPermitted,
+            // after a failed write, it is not known what the journal holds
+            reason => {
+                let source = io::Error::other(reason);
+                Error::Io(IoError { op: IoOp::Sync, block: None, source }).into()
+            }
         })
     }
 }
