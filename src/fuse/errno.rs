@@ -87,3 +87,16 @@ pub(super) fn name(errno: usize) -> String {
     let known = NAMES.iter().find(|(code, _)| usize::try_from(*code) == Ok(errno));
     known.map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_is_no_fault_of_the_caller() {
+        let (bug, wrong) = (Error::Internal("it went wrong"), Error::Invalid("it is wrong"));
+        assert!(matches!(core_errno(&bug), (log::Level::Error, Errno::EIO)));
+        assert!(matches!(core_errno(&wrong), (log::Level::Debug, Errno::EINVAL)));
+        assert_eq!(bug.to_string(), "internal error: it went wrong; please report this");
+    }
+}
