@@ -128,7 +128,10 @@ fn offsets_at_the_limit() {
         // Within the limit, but nowhere to put it.
         let outcome = fixture.ours.fs.write(file, max - 5, b"kitty");
         assert!(matches!(outcome, Err(Error::NoSpace)), "{outcome:?}");
-        fixture.fails(truncate("kitty", max as u32), Fail::NoSpace);
+        // The model that says what should happen holds the 2 GiB in memory.
+        if cfg!(target_pointer_width = "64") {
+            fixture.fails(truncate("kitty", max as u32), Fail::NoSpace);
+        }
         assert_eq!(fixture.ours.fs.file_size(file).expect("is open"), 100);
         fixture.ours.fs.close_file(file);
     });
