@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Test the tarball and the wheel: install each in a place that has nothing else, and use it.
+# Test the tarball, the wheel and 'cargo install': install each in a place that has nothing else, and
+# use it.
 #
 # usage: scripts/test-packages.sh
 #
-# Builds both, which takes some minutes the first time. scripts/test-systemd.sh tests the Debian
-# package.
+# Builds all of them, which takes some minutes the first time. scripts/test-systemd.sh tests the
+# Debian package.
 # The last line is "packages: N passed, N failed".
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,7 +15,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 install_missing file:file python3:python3 '/usr/lib/python3*/ensurepip*:python3-venv' unshare:util-linux
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+cleanup() {
+    # what a check that failed has left mounted
+    ! mountpoint -q "$work/mnt" || fusermount3 -uz "$work/mnt" || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
 echo content >"$work/file"
 
 # uses PATH_TO_PROGRAM: make, check and read images with the program, in an empty environment
@@ -48,7 +54,7 @@ tarball_works() {
     done
     mkdir "$work/mnt"
     "$root/bin/littlefs" mount "$work/image" "$work/mnt"
-    cp "$work/mnt/file" "$work/mnt/copy" || true
+    cp "$work/mnt/file" "$work/mnt/copy"
     "$root/bin/littlefs" umount "$work/mnt"
     [ "$("$root/bin/littlefs" cat "$work/image" copy)" = content ]
 }
@@ -68,8 +74,17 @@ wheel_works() {
     [ ! -e "$work/venv/bin/littlefs" ]
 }
 
+# As docs/install.md says, but not optimised, and with the crates that are there, because what is
+# tested is that the package installs and has what it needs.
+cargo_install_works() {
+    cargo fetch --quiet --locked
+    cargo install --quiet --locked --offline --debug --path . --root "$work/cargo"
+    [ "$(ls "$work/cargo/bin")" = littlefs ]
+    uses "$work/cargo/bin/littlefs"
+}
+
 passed=0 failed=0
-for check in tarball_works wheel_works; do
+for check in tarball_works wheel_works cargo_install_works; do
     # Not in a condition, because there `set -e` has no effect.
     set +e
     (set -e; "$check") >"$work/log" 2>&1

@@ -23,11 +23,13 @@ fi
 
 root=$PWD/target/systemd-root
 littlefs=$PWD/target/release/littlefs
-if [ ! -e "$root/complete" ]; then
+# The second line is for what recognises images: file(1) and desktops.
+packages=systemd,systemd-sysv,dbus,fuse3,mount,util-linux,procps
+packages+=,file,xdg-utils,shared-mime-info,desktop-file-utils,libglib2.0-bin
+if [ "$(cat "$root/complete" 2>/dev/null)" != "$packages" ]; then
     echo "making $root"
     rm -rf "$root"
-    debootstrap --variant=minbase \
-        --include=systemd,systemd-sysv,dbus,fuse3,mount,util-linux,procps bookworm "$root" >"$root.log" 2>&1 || {
+    debootstrap --variant=minbase --include="$packages" bookworm "$root" >"$root.log" 2>&1 || {
         tail "$root.log"
         exit 1
     }
@@ -35,7 +37,7 @@ if [ ! -e "$root/complete" ]; then
     rm -rf "$root"/var/cache/apt/archives/*.deb
     # No terminals and no timers: nobody is at a terminal, and timers may wait for a network.
     rm -f "$root"/etc/systemd/system/{getty.target.wants/*,timers.target.wants/*}
-    touch "$root/complete"
+    echo "$packages" >"$root/complete"
 fi
 
 work=$(mktemp -d /tmp/littlefs-systemd.XXXXXX)
@@ -132,6 +134,19 @@ package_installs() {
         grep -q umount /usr/share/bash-completion/completions/littlefs
         mkfs -t littlefs --size 1M /srv/made
         fsck -t littlefs -a /srv/made'
+}
+
+others_recognise_images() {
+    guest '
+        littlefs mkfs --size 1M /srv/known.img
+        said=$(file --brief /srv/known.img)
+        echo "$said"
+        [ "$said" = "littlefs filesystem, version 2.1, 256 blocks of 4096 bytes" ]
+        # The way of GNOME is to ask GIO, which reads the database of types; others ask file(1).
+        export XDG_CURRENT_DESKTOP=GNOME
+        [ "$(xdg-mime query filetype /srv/known.img)" = application/x-littlefs ]
+        [ "$(xdg-mime query default application/x-littlefs)" = littlefs.desktop ]
+        rm /srv/known.img'
 }
 
 units_verify() {
@@ -429,6 +444,7 @@ poweroff_writes_everything() {
 
 boot
 check "the package installs" package_installs
+check "file(1) and desktops recognise images" others_recognise_images
 check "systemd-analyze verify" units_verify
 check "systemd-analyze security" service_is_hardened
 check "start, write, stop" service_starts_writes_stops
