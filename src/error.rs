@@ -227,7 +227,7 @@ pub struct Suspicion {
 }
 
 impl Corrupt {
-    /// The error for a pair in which nobody has found out what is wrong with its commits.
+    /// The error for a pair if it is not known what is wrong with its commits.
     pub(crate) fn no_valid_commit(pair: Pair) -> Self {
         Self::NoValidCommit { pair, faults: [None; 2] }
     }

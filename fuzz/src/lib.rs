@@ -1,7 +1,7 @@
 //! What the fuzz targets share.
 
-// Not in testkit, because it needs the feature `inspect`: all tests would then be built with it,
-// also those that must show that the library works without.
+// This is not in testkit, because it needs the feature `inspect`. With it in testkit, all tests
+// would be built with that feature, even those that show that the library works without it.
 #[path = "../../tests/hostile/reports.rs"]
 pub mod reports;
 

@@ -1,4 +1,4 @@
-//! Exit codes, as mount(8) and fsck(8) define them.
+//! Exit codes, as mount(8), fsck(8), diff(1) and env(1) define them.
 
 /// Success.
 pub const SUCCESS: u8 = 0;
@@ -7,11 +7,11 @@ pub const FAILURE: u8 = 1;
 /// mount(8): the mount failed.
 #[cfg(feature = "mount")]
 pub const MOUNT_FAILURE: u8 = 32;
-/// Done, but something was left out.
+/// Done, but something was left out, or may be wrong or outdated.
 pub const LEFT_OUT: u8 = 2;
 /// diff(1): there are differences.
 pub const DIFF_DIFFERENT: u8 = 1;
-/// diff(1): the two could not be compared.
+/// diff(1): the two could not be compared, or the result may be wrong or outdated.
 pub const DIFF_TROUBLE: u8 = 2;
 /// env(1), timeout(1): the program itself failed, not the command that it runs.
 pub const RUN_FAILURE: u8 = 125;

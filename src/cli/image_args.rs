@@ -14,7 +14,7 @@ use crate::show::Show;
 use crate::transactions::At;
 use crate::{Error, Littlefs, sys};
 
-/// How to find the filesystem in an image: options that the commands share which only read.
+/// How to find the filesystem in an image: the options that all commands share that only read.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ImageArgs {
     /// File or block device with the filesystem; '-' is standard input, which can only be read
@@ -67,8 +67,8 @@ pub fn source(path: &Path, limit: Option<u64>) -> Result<Source, OpenError> {
     }
 }
 
-/// The same error about a file that need not be an image: making a new image is no remedy if there
-/// is no such file.
+/// The same error for an input that need not be an image: if there is no such file, making a new
+/// image is no remedy.
 pub fn of_input(e: OpenError) -> OpenError {
     match e.reason {
         image::Reason::NotFound if e.path != Path::new("-") => {

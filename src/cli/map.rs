@@ -133,7 +133,7 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
     if !map.summary().damaged && opened.suspicions.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    // who does not see the map at once would only see the exit status
+    // whoever does not see the map at once would see only the exit status
     if target.is_some() || matches!(format, Format::Html | Format::Svg) {
         let image = args.image.image.show();
         log::warn!(

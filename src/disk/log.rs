@@ -50,7 +50,7 @@ pub struct Log<E = Vec<RawEntry>> {
 pub enum LogFault {
     /// The block ends before its revision or before a tag of the commit.
     Full,
-    /// The next tag is not valid: nothing was written there, or something else than a log.
+    /// The next tag is not valid: nothing was written there, or something other than a log.
     NoTag,
     /// The data of a tag reaches beyond the block.
     TagTooLong,

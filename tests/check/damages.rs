@@ -190,8 +190,8 @@ fn shared_lists() -> Vec<Damage> {
         Some(("evil", bytes)),
     ));
 
-    // a block of the root's pair is the first of the file, and its copy is read before the root
-    // is written
+    // a block of the root's pair is also the first block of the file; the file is copied before
+    // the root is written
     let b = with_list(27, whole, |b| _ = b.list(&[1, 21, 22, 23, 24, 25, 26, 27]));
     let bytes = content(&b, &[1, 21, 22, 23, 24, 25, 26, 27], whole);
     damages.push(of_list(
@@ -205,9 +205,9 @@ fn shared_lists() -> Vec<Damage> {
     damages
 }
 
-/// Block 5 of the list is another's, and another pointer leads nowhere. Only the second pointer of
-/// block 6 leads to the blocks before that. They must not be overwritten by the copy of a file that
-/// is repaired first.
+/// Block 5 of the list belongs to another file, and another pointer leads nowhere. Only the second
+/// pointer of block 6 leads to the blocks before block 5. The copy of a file that is repaired first
+/// must not overwrite them.
 fn shared_and_broken() -> Damage {
     let whole = whole();
     let mut b = with_list(27, whole, |b| {
@@ -231,8 +231,8 @@ fn shared_and_broken() -> Damage {
     Damage { name, code, image: b, preen, loses: true, files }
 }
 
-/// Of each file the end is the whole of another, and the beginning its own: what is in the first
-/// blocks nothing tells but the files themselves, so no copy may be written over those.
+/// The end of each file is the whole of another file, and the beginning is its own. Nothing but the
+/// files themselves says what is in the first blocks, so no copy may be written over these.
 fn shared_ends() -> Damage {
     let mut b = Builder::new();
     let pairs: Vec<(u32, u32)> = (0..6).map(|i| (2 + i, 40 + i)).collect();
@@ -284,7 +284,7 @@ fn kept(more: &[(&'static str, &str)]) -> Vec<(&'static str, Vec<u8>)> {
     more.iter().map(|(path, bytes)| (*path, bytes.as_bytes().to_vec())).collect()
 }
 
-/// Entries of directories that lead to blocks which cannot be the directory's.
+/// Entries of directories that lead to blocks which cannot belong to the directory.
 fn broken_directories() -> Vec<Damage> {
     let mut damages = Vec::new();
     let mut add = |name, code, pair| {
@@ -319,7 +319,7 @@ fn broken_directories() -> Vec<Damage> {
     damages
 }
 
-/// Entries that lead nowhere, of directories which the thread still has.
+/// Entries of directories that lead nowhere, although the thread still has the directories.
 fn moved_directories() -> Vec<Damage> {
     let mut damages = Vec::new();
 
@@ -368,7 +368,7 @@ fn moved_directories() -> Vec<Damage> {
     damages
 }
 
-/// Pairs that are gone, and what came behind them.
+/// Directories and threads of which a pair is gone, so that what came behind it is cut off.
 fn cut_off_directories() -> Vec<Damage> {
     let mut damages = Vec::new();
 
@@ -478,7 +478,7 @@ fn of_entry(
 /// The only file that some of the images keep.
 const GOOD: &[(&str, &str)] = &[("good", "good")];
 
-/// Entries whose struct is missing, short, or that of another type.
+/// Entries whose struct is missing, too short, or of the wrong type.
 fn structs() -> Vec<Damage> {
     let mut damages = Vec::new();
     damages.push(of_entry("no struct", "bad-struct", Preen::Leaves, true, GOOD, &|b| {
@@ -546,7 +546,7 @@ fn structs() -> Vec<Damage> {
     damages
 }
 
-/// Moves that cannot have been, and that of a directory with a damaged entry beside it.
+/// Moves that cannot have been made, and the move of a directory beside a damaged entry.
 fn moves() -> Vec<Damage> {
     let mut damages = Vec::new();
     let moved = &[("d/x", "x"), ("d/y", "y"), ("good", "good")];
@@ -653,7 +653,7 @@ fn unnamed() -> Vec<Damage> {
                     superblock(littlefs::bd::Geometry::new(512, 128).expect("possible")),
                 );
                 put_inline(w, 1, b"good", b"good");
-                // whoever takes blocks 0 and 1 for a removed directory frees them
+                // a repair that takes blocks 0 and 1 for a removed directory would free them
                 w.gdelta(littlefs::disk::GState::default().with_sync(true));
             });
         },
@@ -674,7 +674,7 @@ fn unnamed() -> Vec<Damage> {
 fn not_in_the_thread() -> Vec<Damage> {
     let mut damages = Vec::new();
     let lost = &[("good", "good"), ("lost+found/dir-2/file", "content")];
-    // the sync bit makes it look like a removed one
+    // the sync bit makes it look like a removed directory
     damages.push(of_entry(
         "a directory lost or removed",
         "orphan",

@@ -150,7 +150,7 @@ fn odd_directories() -> Vec<Case> {
     cases
 }
 
-/// Directories that only the thread has, or only the tree.
+/// Directories that are only in the thread, or only in the tree.
 fn unthreaded_directories() -> Vec<Case> {
     let mut cases = Vec::new();
 
@@ -400,7 +400,7 @@ fn logs() -> Vec<Case> {
     cases
 }
 
-/// Logs with very many tags or commits, or that say so.
+/// Logs that have very many tags or commits, or claim to have them.
 fn long_logs() -> Vec<Case> {
     let mut cases = Vec::new();
 

@@ -289,7 +289,7 @@ impl Image<'_> {
         seen
     }
 
-    /// Remove a file of the root, and change what is new: nothing else may change.
+    /// Remove a file of the root, and make and change new entries: no other entry may change.
     fn changed(&self, seen: &Seen) {
         let (name, dev) = (self.name, self.device());
         let mut in_root =
@@ -360,7 +360,8 @@ impl Image<'_> {
         assert!(again.done.is_empty() && again.stopped.is_none(), "{name}: {again:#?}");
     }
 
-    /// Check that `step`, with its result, has added no errors. Returns what the verifier says now.
+    /// Check that `step`, which gave this result, has added no errors. Returns what the verifier
+    /// says now.
     fn assert_no_new_errors(
         &self,
         dev: &Arc<RamDevice>,
@@ -384,7 +385,7 @@ impl Image<'_> {
             bounded(name, step, || walk(&mut Fs::open(dev.clone(), &read_only()).expect("opens")));
         let everywhere: BTreeSet<u32> = after.values().filter_map(|w| *w.as_ref().ok()?).collect();
         let own = |f: &Finding| f.severity == Severity::Error && f.code != "unthreaded";
-        // a file that shares blocks is named in the message, a damaged one is the place
+        // the message names a file that shares blocks; the place names a damaged file
         let text: String = report
             .findings
             .iter()
@@ -414,8 +415,8 @@ fn is_beyond_c(g: Geometry, bytes: &[u8]) -> bool {
     g.block_size < 128 || matches!(CLfs::mount(bytes.to_vec(), &config), Err(CError::Inval))
 }
 
-/// The C driver mounts the image and reads every file. An entry of unknown type is for it a file
-/// that it cannot open.
+/// The C driver mounts the image and reads every file. It takes an entry of an unknown type for a
+/// file that it cannot open.
 fn c_reads(name: &str, dev: &RamDevice, unknown: bool) {
     let g = dev.geometry();
     let config = Config::new(g.block_size, g.block_count, 16);

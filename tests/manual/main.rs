@@ -8,8 +8,8 @@ use std::process::Command;
 use littlefs::cli::options::Given;
 use littlefs::cli::options::table::{self, Set};
 
-// A program, whose functions no crate offers. It is not run here, because a build of all tests has it only
-// with the feature `docs`.
+// This is a program, so its functions are in no library. It is not run here, because it is built
+// with the tests only if the feature `docs` is on.
 #[path = "../../scripts/docs.rs"]
 #[expect(dead_code)]
 mod docs;

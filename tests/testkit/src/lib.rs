@@ -21,8 +21,8 @@ pub mod v1;
 
 use std::path::{Path, PathBuf};
 
-/// The program `littlefs` that was built with the test that runs. Cargo tells its path only to the
-/// crates in `tests` while it compiles them, but always puts it where this looks.
+/// The program `littlefs` that was built with the running test. Cargo gives its path only to the
+/// test programs, when it compiles them; but it always puts the program in this place.
 pub fn program() -> PathBuf {
     let program = profile().join("littlefs");
     assert!(program.exists(), "'cargo build' makes {}", program.display());
