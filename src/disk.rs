@@ -10,7 +10,6 @@
 pub mod commit;
 pub mod crc;
 pub mod ctz;
-#[cfg(feature = "inspect")]
 pub mod dissect;
 pub mod entry;
 pub mod gstate;
