@@ -34,7 +34,8 @@ is in both but differs, and R that a file has another name. Two images are compa
 user attributes. The attributes of a directory or tar stream are compared only with --metadata, as
 far as the image stores them.
 
-Exit status: 0 if the two are the same, 1 if they differ, 2 if they cannot be compared.")]
+Exit status: 0 if the two are the same, 1 if they differ, 2 if they cannot be compared, or if the
+result may be wrong or outdated, because an image, or the file that contains it, is damaged.")]
 pub struct DiffArgs {
     /// Image, directory, tar archive, or '-' for a tar stream on standard input
     a: PathBuf,

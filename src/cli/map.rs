@@ -41,7 +41,8 @@ Free blocks are also read, to find out which of them are erased. Terminals show 
 NO_COLOR is set. docs/map.md explains the map. The file of -o gets its name when it is complete. If
 it exists, it is overwritten only with --force.
 
-Exit status: 0, 1 if no map could be made, 2 if the map shows damage.")]
+Exit status: 0, 1 if no map could be made, 2 if the map shows damage, or may be wrong or outdated,
+because the image, or the file that contains it, is damaged.")]
 pub struct MapArgs {
     #[command(flatten)]
     image: ImageArgs,

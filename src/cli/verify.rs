@@ -33,8 +33,9 @@ the start of the filesystem, and the first byte that differs, counted from the s
 device has run since it was flashed, it may have written to its filesystem: then 'littlefs diff
 IMAGE DUMP' shows which files are different.
 
-Exit status: 0 if the dump matches the image, 1 if something differs, 2 if they cannot be
-compared.")]
+Exit status: 0 if the dump matches the image, 1 if something differs, 2 if they cannot be compared,
+or if the result may be wrong or outdated, because an image, or the file that contains it, is
+damaged.")]
 pub struct VerifyArgs {
     #[command(flatten)]
     image: ImageArgs,
