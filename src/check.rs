@@ -163,6 +163,8 @@ struct Checker<'a> {
     /// The sum of the deltas along the thread as it is on disk.
     on_disk: GState,
     thread_broken: bool,
+    /// Whether a pair of the thread shows an older state, because one of its commits is damaged.
+    hides_commits: bool,
     /// Whether some damaged entry of the tree may once have named a directory.
     doubtful: bool,
     /// Whether commits should have forward CRCs (disk version 2.1).
@@ -203,13 +205,14 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
         gstate: GState::default(),
         on_disk: GState::default(),
         thread_broken: false,
+        hides_commits: false,
         doubtful: false,
         fcrc: false,
         progress,
     };
     c.walk_thread()?;
-    if c.thread_broken {
-        // a sum that lacks some of the deltas has no meaning
+    if c.thread_broken || c.hides_commits {
+        // a sum that lacks some of the deltas, or has outdated ones, has no meaning
         c.gstate = GState::default();
     }
     c.on_disk = c.gstate;
@@ -340,7 +343,13 @@ impl Checker<'_> {
                 pair,
                 "the bytes after the last commit are not erased; the next write compacts the pair",
             );
-            self.check_hidden(*pair, active);
+            match store::hidden_commits(&*self.dev, *pair, log) {
+                Some(e) => {
+                    self.hides_commits = true;
+                    self.error("commits-hidden", pair, e);
+                }
+                None => self.check_hidden(*pair, active),
+            }
         } else if self.fcrc && !self.continues_by_fcrc(log.off, log.fcrc, log.ends) {
             self.note(
                 "commit-closed",

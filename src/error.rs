@@ -251,6 +251,18 @@ pub enum Corrupt {
         /// What is wrong with the first commit of each of its blocks, as far as that is known.
         faults: [Option<LogFault>; 2],
     },
+    /// No driver reads some of the commits in the log of this pair, because one before them is
+    /// damaged. So the pair shows an older state.
+    CommitsHidden {
+        /// The pair.
+        pair: Pair,
+        /// The block with the log.
+        block: u32,
+        /// Offset of the damaged commit in that block, in bytes.
+        at: u32,
+        /// How many valid commits are behind it.
+        count: usize,
+    },
     /// The log of the pair does not end any more with the commit that was read or written last.
     LogChanged(Pair),
     /// A metadata pair names a block outside the image, or one block twice.
@@ -338,6 +350,12 @@ impl fmt::Display for Corrupt {
                 }
                 Ok(())
             }
+            Self::CommitsHidden { pair, block, at, count } => write!(
+                f,
+                "metadata pair {pair} shows an older state, because a commit is damaged (block \
+                 {block:#x}, byte {at:#x}), and nothing reads the {count} valid commits behind it; \
+                 'littlefs recover' finds their files"
+            ),
             Self::LogChanged(p) => write!(
                 f,
                 "the log of metadata pair {p} does not end with the commit that was read or \

@@ -214,7 +214,7 @@ struct Finder<'a> {
     codec: Option<Codec>,
     /// The known blocks of lists that are not proved. They are kept here, because very many entries
     /// can have the same list.
-    left: RefCell<HashMap<List, Left>>,
+    left: RefCell<HashMap<(List, bool), Left>>,
 }
 
 /// The known blocks of a list, without those that present files use.
@@ -341,12 +341,13 @@ impl Finder<'_> {
             return;
         }
         file.grade = Grade::Partial;
-        let Left { blocks, missing } = self.left(list);
         let timeline = self.world.timelines.get(number);
+        let is_hidden = timeline.is_some_and(|t| t.hidden);
+        let Left { blocks, missing } = self.left(list, is_hidden);
         let is_live = timeline.is_some_and(|t| t.live);
         file.reasons.push(match missing.is_empty() {
             false => MISSING,
-            true if timeline.is_some_and(|t| t.hidden) => HIDDEN,
+            true if is_hidden => HIDDEN,
             true if is_live && !self.world.shows_uncommitted_writes() => UNCOMMITTED_V1,
             true if is_live => UNPROVED,
             true => LOST_PAIR,
@@ -356,16 +357,16 @@ impl Finder<'_> {
     }
 
     /// The known blocks of a list. Blocks that present files use belong to those files, so they are
-    /// left out.
-    fn left(&self, list: List) -> Left {
+    /// left out, unless the list is newer than the present state.
+    fn left(&self, list: List, is_newer: bool) -> Left {
         let find = || {
             let chain = self.lists.get(list).map_or(&[][..], |chain| &chain.blocks);
-            let is_left = |&block: &u32| self.proofs.taken(block).is_none();
+            let is_left = |&block: &u32| is_newer || self.proofs.taken(block).is_none();
             let blocks: Arc<[_]> = chain.iter().map(|block| block.filter(is_left)).collect();
             let missing = self.missing(list, &blocks).into();
             Left { blocks, missing }
         };
-        self.left.borrow_mut().entry(list).or_insert_with(find).clone()
+        self.left.borrow_mut().entry((list, is_newer)).or_insert_with(find).clone()
     }
 
     /// The bytes of a list that are in no known block.

@@ -288,7 +288,7 @@ impl Checker<'_> {
             let Seen { pair, tail, gdelta, .. } = self.pairs[i];
             InThread { pair, tail, gdelta }
         };
-        if !self.thread_broken {
+        if !self.thread_broken && !self.hides_commits {
             let behind = self.thread.iter().skip(at + 1).map(in_thread);
             self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
         }

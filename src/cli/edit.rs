@@ -14,7 +14,7 @@ use clap::Args;
 use tempfile::TempDir;
 
 use super::changing::{ChangeArgs, Changing, of_writer};
-use super::editing::edit;
+use super::editing::{edit, report};
 use super::{CliError, ImageArgs, exit};
 use crate::edit;
 use crate::show::{Show, cause};
@@ -96,10 +96,10 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
         return Err(CliError::new(e.code, message + &kept));
     }
     if is_same {
-        if !args.change.quiet {
+        if !args.change.quiet && !args.change.json {
             writeln!(io::stdout(), "unchanged: nothing was written")?;
         }
-        return Ok(ExitCode::SUCCESS);
+        return report(&[], &args.change);
     }
     let after = after?;
     let written = edit(&args.image, &args.change, &mut |image, _| {

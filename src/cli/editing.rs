@@ -71,6 +71,14 @@ pub fn edit(
     operation: &mut Operation<'_, Vec<Step>, EditError>,
 ) -> Result<ExitCode, CliError> {
     let steps = Changing::begin(image, change)?.run(operation)?;
+    report(&steps, change)
+}
+
+/// Print the steps that were made, if an option asks for that.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn report(steps: &[Step], change: &ChangeArgs) -> Result<ExitCode, CliError> {
     if change.json {
         let changes = steps.iter().map(StepJson::from).collect();
         print_json(&Output { changes, dry_run: change.dry_run })?;

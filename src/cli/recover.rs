@@ -118,6 +118,9 @@ fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     if args.journal.is_none() {
         return open(&found.image, &args.options(true)).map_err(CliError::failure);
     }
-    let Opened { stored, offset, missing, notes, dialect, .. } = found.open_as(true)?;
-    Ok(Remains { blocks: Blocks { device: stored, offset, missing, notes }, dialect })
+    let opened = found.open_as(true)?;
+    let incomplete = opened.incomplete.is_some();
+    let Opened { stored, offset, missing, notes, dialect, .. } = opened;
+    let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
+    Ok(Remains { blocks, dialect })
 }

@@ -128,10 +128,10 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     } else if !args.quiet {
         report(&verdict, dump_offset, geometry.block_size, end)?;
     }
-    Ok(match (image.suspicions.is_empty(), same) {
-        (false, _) => exit::DIFF_TROUBLE.into(),
-        (true, false) => exit::DIFF_DIFFERENT.into(),
-        (true, true) => ExitCode::SUCCESS,
+    Ok(match (!image.suspicions.is_empty() || dump.incomplete, same) {
+        (true, _) => exit::DIFF_TROUBLE.into(),
+        (false, false) => exit::DIFF_DIFFERENT.into(),
+        (false, true) => ExitCode::SUCCESS,
     })
 }
 

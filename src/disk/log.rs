@@ -43,14 +43,17 @@ pub struct Log<E = Vec<RawEntry>> {
     pub commits: u32,
     /// A checksum of the CRCs of all commits, which is different for different content.
     pub seed: u32,
+    /// Why there are no more commits.
+    pub end: LogFault,
 }
 
 /// Why a log ends: what is wrong with the commit that would come next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFault {
     /// The block ends before its revision or before a tag of the commit.
     Full,
     /// The next tag is not valid: nothing was written there, or something other than a log.
+    #[default]
     NoTag,
     /// The data of a tag reaches beyond the block.
     TagTooLong,
@@ -111,6 +114,7 @@ impl<E> Log<E> {
             oddity: self.oddity,
             commits: self.commits,
             seed: self.seed,
+            end: self.end,
         }
     }
 }
@@ -335,7 +339,8 @@ fn replay_ids(
             }
         }
     };
-    let Replay { log, ids, .. } = now;
+    let Replay { mut log, ids, .. } = now;
+    log.end = end;
     if log.off == 0 {
         return Parsed::Empty(end);
     }

@@ -155,6 +155,8 @@ struct Walk {
     strays: Vec<Pair>,
     /// Why the thread ends before a null tail, if it does.
     thread_end: Option<Error>,
+    /// Whether a pair shows an older state, because one of its commits is damaged.
+    hides_commits: bool,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
     commits: u32,
@@ -368,7 +370,10 @@ impl Fs {
         }
         if let Some(e) = &walk.thread_end {
             self.damage(e);
-            // the sum of only some of the deltas is meaningless
+        }
+        if walk.thread_end.is_some() || walk.hides_commits {
+            // The sum of only some of the deltas, or of outdated ones, is meaningless. It could name
+            // an entry that was never moved.
             self.durable.set_gstate(GState::default());
         }
         Ok(())
@@ -391,6 +396,13 @@ impl Fs {
             );
             self.damage(&what);
             self.suspect.get_or_insert(what);
+        }
+        if let Some(e) = store::hidden_commits(self.durable.dev(), pair, &log) {
+            // The next write would compact the older state. Until then, the commits can be
+            // recovered.
+            self.damage(&e);
+            self.suspect.get_or_insert_with(|| e.to_string());
+            walk.hides_commits = true;
         }
         let mut p = PairInfo::new(pair, None, false);
         p.on_disk = true;
@@ -659,7 +671,9 @@ impl Fs {
             walk.names.insert(old, l);
         }
         // the old content does not count any more, and neither does its delta
-        self.durable.set_gstate(self.durable.gstate().xor(delta).xor(gdelta));
+        if !walk.hides_commits {
+            self.durable.set_gstate(self.durable.gstate().xor(delta).xor(gdelta));
+        }
         // The pair may have been relocated in the middle of a move out of it. So far, the source of
         // that move is hidden only in the old content.
         let out_of_here = self.moves.out_of(old);
@@ -736,7 +750,7 @@ impl Fs {
                     self.pair_mut(ix).continues = true;
                     self.thread.link_after(at, ix);
                     walk.renewed.insert(ix);
-                    if self.pair(ix).threaded {
+                    if self.pair(ix).threaded && !walk.hides_commits {
                         self.durable.set_gstate(self.durable.gstate().xor(self.pair(ix).gdelta));
                     }
                     return Some(ix);

@@ -21,6 +21,8 @@ pub struct Blocks {
     pub offset: u64,
     /// How many bytes of the blocks the file lacks at its end. They cannot be read.
     pub missing: u64,
+    /// Whether the file is known to lack a part of its content, or to have a wrong one.
+    pub incomplete: bool,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
 }
@@ -80,10 +82,12 @@ fn try_open(
     };
     let count = (len / u64::from(block_size.max(1))).clamp(2, BLOCK_COUNT_MAX.into());
     let geometry = Geometry::new(block_size, u32::try_from(count).unwrap_or(BLOCK_COUNT_MAX))?;
+    let incomplete = body.incomplete().is_some();
     Ok(Blocks {
         device: body.into_device(offset, geometry, Absent::None),
         offset,
         missing: 0,
+        incomplete,
         notes,
     })
 }
@@ -150,5 +154,7 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks
             geometry.size()
         ));
     }
-    Ok(Blocks { device: body.into_device(offset, geometry, absent), offset, missing, notes })
+    let incomplete = body.incomplete().is_some();
+    let device = body.into_device(offset, geometry, absent);
+    Ok(Blocks { device, offset, missing, incomplete, notes })
 }

@@ -361,6 +361,9 @@ impl Walk<'_> {
                 format!("one of its blocks, which may be newer, cannot be read: {}", e.source);
             self.problem(pair, message);
         }
+        if let Some(e) = store::hidden_commits(self.dev, pair, &log) {
+            self.problem(pair, e.to_string());
+        }
         if let Some(oddity) = log.oddity {
             self.problem(pair, format!("holds {oddity}, which no driver writes"));
         }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::LogEnd;
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::commit::Commit;
+use crate::disk::crc;
+use crate::disk::dissect::Dissection;
 use crate::disk::log::{self, Log, LogFault, Packed, Parsed};
 use crate::disk::num::widen;
 use crate::disk::{Pair, Superblock, read_u32_le, rev_newer};
@@ -266,6 +268,24 @@ pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
         let n = buf.len().min(widen(block_size.saturating_sub(at)));
         read(dev, block, at, &mut buf[..n]).is_ok() && buf[..n].iter().all(|&b| b == 0xff)
     })
+}
+
+/// The commits behind the end of a log, if they were certainly written after it: a commit between
+/// them is damaged. `None` if there are none, or if they may be remains of an older log.
+///
+/// The forward CRC of the last commit tells the two cases apart (SPEC: `0x5ff` FCRC). If it is that
+/// of erased bytes, the block was erased behind that commit. So whatever is there was written later.
+pub fn hidden_commits<E>(dev: &dyn BlockDevice, pair: Pair, log: &Log<E>) -> Option<Corrupt> {
+    let (size, sum) = log.fcrc.filter(|_| log.end == LogFault::WrongCrc)?;
+    let size = size.min(dev.geometry().block_size);
+    if sum != crc::crc(crc::SEED, &vec![0xff; widen(size)]) {
+        return None;
+    }
+    let block = pair.0[0];
+    let mut bytes = vec![0; block_size(dev)];
+    read(dev, block, 0, &mut bytes).ok()?;
+    let count = Dissection::of(&bytes)?.hidden_count();
+    (count > 0).then_some(Corrupt::CommitsHidden { pair, block, at: log.off, count })
 }
 
 /// Write an encoded commit into `block`, and read it back if the device needs that.

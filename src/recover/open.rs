@@ -100,12 +100,14 @@ fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError>
 
 /// The blocks of a filesystem that are present in the image.
 fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
+    let incomplete = opened.incomplete.is_some();
     let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
     if dialect == Dialect::Chamelon {
         return Err(OpenError { path: source.path().to_owned(), reason: Reason::NotSearched });
     }
     if missing == 0 && compacted == 0 {
-        return Ok(Remains { blocks: Blocks { device: stored, offset, missing, notes }, dialect });
+        let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
+        return Ok(Remains { blocks, dialect });
     }
     let block_size = Some(superblock.block_size);
     let options = Options { place: Place::At(offset), block_size, ..*options };

@@ -293,11 +293,37 @@ impl<'a> World<'a> {
         let singles = self.join(singles);
         self.timelines.extend(singles);
         if self.dialect == Dialect::Littlefs {
-            let hidden: Vec<_> = self.timelines.iter().filter_map(|t| self.hidden(t)).collect();
+            let mut hidden: Vec<_> = self.timelines.iter().filter_map(|t| self.hidden(t)).collect();
+            hidden.extend(self.timelines.iter().filter_map(|t| self.hidden_before(t)));
             // these commits may have used blocks that are free in the present filesystem
             self.whole &= hidden.is_empty();
             self.timelines.extend(hidden);
         }
+    }
+
+    /// The metadata block with its hidden commits, if it has some, and the numbers of the damaged
+    /// ones before them.
+    fn revealed(&self, block: u32) -> Option<(Vec<u8>, Vec<usize>)> {
+        let mut bytes = self.read(block)?;
+        let damaged = reveal(&mut bytes);
+        (!damaged.is_empty()).then_some((bytes, damaged))
+    }
+
+    /// The history of the older block of a pair with its hidden commits, if a driver has written
+    /// the pair after they were damaged.
+    fn hidden_before(&self, timeline: &Timeline) -> Option<Timeline> {
+        let [older, _] = timeline.history.halves[..] else { return None };
+        let (bytes, numbers) = self.revealed(older.block)?;
+        let mut history = History::of_block(older.block, &bytes)?;
+        history.mark_damaged(&numbers);
+        Some(Timeline {
+            history,
+            pair: timeline.pair,
+            live: false,
+            full: false,
+            to_the_end: false,
+            hidden: true,
+        })
     }
 
     /// The history of the same pair with the commits that no driver reads, because they are behind
@@ -306,19 +332,15 @@ impl<'a> World<'a> {
         let halves = &timeline.history.halves;
         let last = *halves.last()?;
         let before = halves.len().checked_sub(2).and_then(|at| halves.get(at));
-        let revealed = |block| {
-            let mut bytes = self.read(block)?;
-            let damaged = reveal(&mut bytes);
-            (!damaged.is_empty()).then_some((bytes, damaged))
-        };
         // if the first commit of the newer block is damaged, the history ends in the older block
         let twin = timeline.pair.into_iter().flat_map(|pair| pair.0).find(|&block| {
             let is_newer = self.words.get(block as usize).is_some_and(|&w| rev_newer(w, last.rev));
             block != last.block && is_newer && self.look(block) == Look::Data
         });
-        let (older, block, (bytes, numbers)) = match twin.and_then(|b| Some((b, revealed(b)?))) {
+        let (older, block, (bytes, numbers)) = match twin.and_then(|b| Some((b, self.revealed(b)?)))
+        {
             Some((block, found)) => (Some(last), block, found),
-            None => (before.copied(), last.block, revealed(last.block)?),
+            None => (before.copied(), last.block, self.revealed(last.block)?),
         };
         let joint = older.and_then(|older| {
             let old = self.read(older.block)?;

@@ -3,6 +3,7 @@
 
 mod damages;
 mod duplicate_names;
+mod hidden_commits;
 mod interrupted;
 
 use std::collections::BTreeMap;

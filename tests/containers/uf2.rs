@@ -273,7 +273,7 @@ fn a_damaged_file_is_not_taken_for_a_sound_one() {
     desk.file("a.dfu", &dfu);
     let hex = intel_hex(&image(), 0);
     let end = hex.windows(3).rposition(|bytes| bytes == b":00").expect("the last record");
-    desk.file("a.hex", &hex[..end]);
+    desk.file("a.hex", &hex[..end]).file("sound.img", &image());
     for (file, what) in [
         ("a.uf2", "1 of its blocks is missing"),
         ("a.dfu", "its checksum is wrong"),
@@ -291,6 +291,7 @@ fn a_damaged_file_is_not_taken_for_a_sound_one() {
             &["map", file],
             &["diff", file, file],
             &["verify", file, file],
+            &["verify", "sound.img", file],
         ] {
             desk.fails(args, 2, &[what]);
         }

@@ -20,7 +20,7 @@ const BOUNDED: &str = r#"ulimit -v 1048576 -t 20; exec timeout 120 "$0" "$@""#;
 /// The commands: the arguments, in which `I` is the image, `O` an unused name and `D` a directory;
 /// the documented exit statuses; and whether the image may be changed.
 const COMMANDS: &[(&str, &[i32], bool)] = &[
-    ("info I", &[0, 1], false),
+    ("info I", &[0, 1, 2], false),
     ("ls -laR I", &[0, 1, 2], false),
     ("tree I", &[0, 1, 2], false),
     ("du -a I", &[0, 1, 2], false),

@@ -54,6 +54,10 @@ fn what_is_saved_is_written() {
     assert_eq!(edit(&desk, &["etc/new one"], "printf '\\377' > \"$1\"").code, 0);
     assert_eq!(desk.ok(&["cat", "new.img", "etc/config.txt", "etc/new one"]).stdout, b"new\n\xff");
     desk.check("new.img");
+    let done = edit(&desk, &["--json", "etc/config.txt"], "true");
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let told: serde_json::Value = serde_json::from_str(&done.stdout).expect("one document");
+    assert_eq!(told, serde_json::json!({ "changes": [], "dry_run": false }), "nothing changed");
     assert_eq!(desk.names("tmp"), Vec::<String>::new());
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub unreadable: bool,
     /// Whether its log holds tags that no driver writes.
     pub odd: bool,
+    /// Why it shows an older state, if it has commits behind a damaged one.
+    pub hides: Option<Corrupt>,
     /// Whether some of its ids have no name.
     pub unused: bool,
     /// How many ids it has.
@@ -159,12 +161,18 @@ impl<'a> Model<'a> {
         Ok(m)
     }
 
+    /// Whether a pair shows an older state, because one of its commits is damaged.
+    pub fn hides_commits(&self) -> bool {
+        self.nodes.iter().any(|n| !n.replaced && n.hides.is_some())
+    }
+
     /// Whether there is damage to directories or to the thread that the filesystem does not mend
     /// itself.
     pub fn is_damaged(&self) -> bool {
         self.thread_break.is_some()
             || self.bad.iter().any(|b| b.code != "bad-struct")
             || self.nodes.iter().any(|n| !n.replaced && (n.cut || n.unreadable))
+            || self.hides_commits()
             || self.ambiguous
             || self.misnames_move()
             || self.disputes_move()
@@ -219,6 +227,7 @@ impl<'a> Model<'a> {
     fn take(&mut self, f: Fetched, threaded: bool, continues: bool, prev: Option<usize>) -> usize {
         let i = self.nodes.len();
         self.by_block.extend(f.pair.0.map(|b| (b, i)));
+        let hides = store::hidden_commits(self.dev, f.pair, &f.log);
         self.nodes.push(Node {
             pair: f.pair,
             tail: f.log.tail.filter(|t| !t.pair.is_null()),
@@ -227,6 +236,7 @@ impl<'a> Model<'a> {
             chain: false,
             unreadable: f.unreadable.is_some(),
             odd: f.log.oddity.is_some(),
+            hides,
             ids: f.log.entries.len(),
             unused: f.log.entries.iter().any(|e| e.name_type.is_none()),
             null_tail: f.log.tail.is_some_and(|t| t.hard && t.pair.is_null()),
@@ -267,8 +277,8 @@ impl<'a> Model<'a> {
                 None => break,
             }
         }
-        if self.thread_break.is_some() {
-            // a sum that lacks some of the deltas has no meaning
+        if !self.has_sum() {
+            // a sum that lacks some of the deltas, or has outdated ones, has no meaning
             self.gstate = GState::default();
         }
         Ok(())
@@ -465,6 +475,11 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Whether the sum of the deltas in the thread is the global state.
+    fn has_sum(&self) -> bool {
+        self.thread_break.is_none() && !self.hides_commits()
+    }
+
     /// Let the node `new` take the place of `old` in the thread, and in the global state.
     fn renew(&mut self, old: usize, new: usize) {
         let Some(at) = self.thread.iter().position(|&i| i == old) else { return };
@@ -472,7 +487,7 @@ impl<'a> Model<'a> {
             let Node { pair, tail, gdelta, .. } = self.nodes[i];
             InThread { pair, tail, gdelta }
         };
-        if self.thread_break.is_none() {
+        if self.has_sum() {
             let behind = self.thread.iter().skip(at + 1).map(in_thread);
             self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
         }

@@ -105,6 +105,7 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
             done.push(Repair::given_up("pair-unreadable", n.pair, message));
         }
     }
+    accept_older_states(editor, model, &mut edits, done)?;
     let mut last = None;
     if model.thread_break.is_some() {
         let order = new_thread(model);
@@ -139,6 +140,30 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     Ok(())
 }
 
+/// Rewrite pairs that have commits behind a damaged one in the state that a driver reads. The global
+/// state is cleared before, because it is not known.
+fn accept_older_states(
+    editor: &Editor,
+    model: &Model,
+    edits: &mut BTreeMap<usize, PairEdit>,
+    done: &mut Vec<Repair>,
+) -> Result<()> {
+    if model.hides_commits() {
+        clear_deltas(editor, model, &model.thread)?;
+    }
+    for (i, n) in model.nodes.iter().enumerate().filter(|(_, n)| !n.replaced) {
+        if n.hides.is_some() {
+            edits.entry(i).or_default();
+            let message = format!(
+                "was rewritten in the state that a driver reads; the later changes in it are \
+                 lost; {SEARCH}"
+            );
+            done.push(Repair::given_up("commits-hidden", n.pair, message));
+        }
+    }
+    Ok(())
+}
+
 /// The tails that must change so that the thread names relocated pairs by their new blocks. The sum
 /// of the deltas of the new copies stays the same.
 fn renewed_tails(model: &Model) -> Vec<(usize, Tail)> {
@@ -158,11 +183,14 @@ fn renewed_tails(model: &Model) -> Vec<(usize, Tail)> {
 /// the ids that it names may refer to other entries.
 ///
 /// A pair may share a block with the pair at which the thread breaks off, if one of them was
-/// relocated. A commit to that block can make the thread whole, so it comes last.
+/// relocated. A commit to that block can make the thread whole, so it comes last. Just so, the sum
+/// does not count as long as a pair has commits behind a damaged one, and a commit to that pair ends
+/// this.
 fn clear_deltas(editor: &Editor, model: &Model, order: &[usize]) -> Result<()> {
     let nodes = order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero());
     let at_break = |n: &&Node| model.thread_break.is_some_and(|pair| pair.overlaps(n.pair));
-    let (last, first): (Vec<&Node>, Vec<&Node>) = nodes.partition(at_break);
+    let comes_last = |n: &&Node| at_break(n) || n.hides.is_some();
+    let (last, first): (Vec<&Node>, Vec<&Node>) = nodes.partition(comes_last);
     for node in first.into_iter().chain(last) {
         let edit = PairEdit { gdelta: Some(GState::default()), ..PairEdit::default() };
         editor.commit(node.pair, edit)?;
