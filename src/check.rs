@@ -15,11 +15,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::dissect::Dissection;
 use crate::disk::{GState, Pair, Superblock, Tail, crc};
 use crate::error::Result;
 use crate::mdir::COUNT_MAX;
-use crate::mdir::store::{self, Fetched};
+use crate::mdir::store::{self, Fetched, Hidden};
 use crate::show::{self, Show, path_from_end};
 
 use owners::Owners;
@@ -334,7 +333,7 @@ impl Checker<'_> {
                 "the newer block holds no valid commit; the older one is used, so later changes may \
                  be lost",
             );
-            self.check_hidden(*pair, pair.0[1]);
+            self.note_hidden(*pair, pair.0[1]);
         }
         let active = pair.0[0];
         if !store::is_erased_from(&*self.dev, active, log.off) {
@@ -348,7 +347,7 @@ impl Checker<'_> {
                     self.hides_commits = true;
                     self.error("commits-hidden", pair, e);
                 }
-                None => self.check_hidden(*pair, active),
+                None => self.note_hidden(*pair, active),
             }
         } else if self.fcrc && !self.continues_by_fcrc(log.off, log.fcrc, log.ends) {
             self.note(
@@ -379,19 +378,12 @@ impl Checker<'_> {
     /// Look for commits in `block` that no driver reads, because the one before them is damaged. A
     /// power loss does not leave them, unless the device does not erase blocks: old commits may be
     /// behind a torn one there. So this is only a note.
-    fn check_hidden(&mut self, pair: Pair, block: u32) {
-        let mut bytes = vec![0; self.g.block_size as usize];
-        if store::read(&*self.dev, block, 0, &mut bytes).is_err() {
-            return;
-        }
-        let Some(taken) = Dissection::of(&bytes).filter(|taken| !taken.behind.is_empty()) else {
-            return;
-        };
+    fn note_hidden(&mut self, pair: Pair, block: u32) {
+        let Some(Hidden { at, count }) = store::hidden_in(&*self.dev, block) else { return };
+        let count = show::count(count, "valid commit", "valid commits");
         let message = format_args!(
-            "block {block:#x} holds a damaged commit at byte {at:#x}, and {count} behind it that \
-             no driver reads: later changes may be lost; `littlefs recover` finds their files",
-            at = taken.end,
-            count = show::count(taken.hidden_count(), "valid commit", "valid commits"),
+            "no driver reads {count} of block {block:#x}, because a commit before them is damaged \
+             (byte {at:#x}): later changes may be lost; 'littlefs recover' finds their files"
         );
         self.note("commits-hidden", pair, message);
     }

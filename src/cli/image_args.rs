@@ -60,6 +60,9 @@ pub(crate) struct ImageArgs {
 }
 
 /// The file at `path`, or the content of standard input, of which at most `limit` bytes are read.
+///
+/// # Errors
+/// If there is no such file, or standard input cannot be read or is too long.
 pub fn source(path: &Path, limit: Option<u64>) -> Result<Source, OpenError> {
     match path == Path::new("-") {
         true => Source::standard_input(limit),
@@ -79,6 +82,9 @@ pub fn of_input(e: OpenError) -> OpenError {
 }
 
 /// Where a filesystem starts: a number of bytes, or `auto`.
+///
+/// # Errors
+/// What is wrong with the text.
 pub fn parse_place(text: &str) -> Result<image::Place, String> {
     match text {
         "auto" => Ok(image::Place::Auto),
@@ -104,6 +110,10 @@ pub fn quoted(path: &Path) -> String {
 pub(crate) struct Chosen(pub Option<image::Dialect>);
 
 impl Chosen {
+    /// The dialect of this name; `auto` means that it is recognised.
+    ///
+    /// # Errors
+    /// If there is no such dialect.
     pub fn named(name: &str) -> Result<Self, String> {
         image::Dialect::named(name).map(Self)
     }
@@ -149,11 +159,17 @@ impl ImageArgs {
     }
 
     /// The file that is named, or the content of standard input.
+    ///
+    /// # Errors
+    /// Those of [`source`].
     pub fn source(&self) -> Result<Source, CliError> {
         source(&self.image, self.unpack_limit).map_err(CliError::failure)
     }
 
     /// The named files, which can be opened several times.
+    ///
+    /// # Errors
+    /// If one of them does not exist or cannot be read.
     pub fn find(&self) -> Result<Found<'_>, CliError> {
         let image = self.source()?;
         let journal = self.journal.as_deref().map(Named::find).transpose()?;
@@ -228,11 +244,17 @@ impl ImageArgs {
 
     /// Open the image as a tree of files, read-only and shared with other readers; notes go to
     /// stderr.
+    ///
+    /// # Errors
+    /// If the image cannot be opened.
     pub fn open_tree(&self) -> Result<Littlefs, CliError> {
         self.open_tree_by(None)
     }
 
     /// The same, with this convention for user attributes.
+    ///
+    /// # Errors
+    /// If the image cannot be opened.
     pub fn open_tree_by(&self, attrs: Option<Choice>) -> Result<Littlefs, CliError> {
         let mut options = self.tree_options(true);
         if let Some(choice) = attrs {
@@ -249,11 +271,17 @@ impl ImageArgs {
     }
 
     /// Open for reading only, sharing the image with other readers; notes go to stderr.
+    ///
+    /// # Errors
+    /// If the image cannot be opened.
     pub fn open(&self) -> Result<image::Opened, CliError> {
         self.find()?.open()
     }
 
     /// The path of the image, which is to be changed.
+    ///
+    /// # Errors
+    /// If it is standard input.
     pub fn changeable(&self) -> Result<&Path, CliError> {
         match self.image == Path::new("-") {
             true => Err(CliError::failure(
@@ -264,6 +292,9 @@ impl ImageArgs {
     }
 
     /// Open for writing, locked against everybody else; notes go to stderr.
+    ///
+    /// # Errors
+    /// If the image cannot be opened for writing.
     pub fn open_writable(&self) -> Result<image::Opened, CliError> {
         self.changeable()?;
         let opened = self.find()?.open_writable()?;
@@ -298,6 +329,10 @@ pub struct Found<'a> {
 }
 
 impl Found<'_> {
+    /// Open it. If it is opened for writing, an interrupted commit of its journal is finished first.
+    ///
+    /// # Errors
+    /// If the image cannot be opened.
     pub fn open_as(&mut self, read_only: bool) -> Result<image::Opened, CliError> {
         let options = self.args.options(read_only);
         let Some(journal) = &mut self.journal else {
@@ -312,6 +347,9 @@ impl Found<'_> {
     }
 
     /// Open for reading only, sharing the image with other readers; notes go to stderr.
+    ///
+    /// # Errors
+    /// If the image cannot be opened.
     pub fn open(&mut self) -> Result<image::Opened, CliError> {
         let opened = self.open_as(true)?;
         for note in &opened.notes {
@@ -321,6 +359,9 @@ impl Found<'_> {
     }
 
     /// Open for writing, locked against everybody else.
+    ///
+    /// # Errors
+    /// If it cannot be opened for writing, or may only be read.
     pub fn open_writable(&mut self) -> Result<image::Opened, CliError> {
         if let Some(at) = &self.args.at {
             return Err(CliError::failure(format_args!(

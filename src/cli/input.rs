@@ -8,6 +8,9 @@ use super::CliError;
 use crate::show::cause;
 
 /// The bytes of a value: those on the command line, or for none or `-`, those on standard input.
+///
+/// # Errors
+/// If standard input cannot be read.
 pub fn value(given: Option<&OsString>) -> Result<Vec<u8>, CliError> {
     if let Some(value) = given.filter(|&value| value != "-") {
         return Ok(value.as_bytes().to_vec());

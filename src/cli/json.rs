@@ -37,11 +37,17 @@ pub fn print_failure(e: &CliError) {
 }
 
 /// Print the findings of a command on stdout.
+///
+/// # Errors
+/// If the output cannot be written.
 pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     write_json(&mut io::stdout(), value)
 }
 
 /// Write the findings of a command to `out`.
+///
+/// # Errors
+/// If the output cannot be written.
 pub fn write_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     IS_DUE.store(false, Ordering::Relaxed);
     writeln!(out, "{}", serde_json::to_string_pretty(value)?)

@@ -270,6 +270,23 @@ pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
     })
 }
 
+/// Commits that no driver reads, because they are behind a damaged one.
+pub struct Hidden {
+    /// Offset of the damaged commit in its block, in bytes.
+    pub at: u32,
+    /// How many valid commits are behind it; at least one.
+    pub count: usize,
+}
+
+/// The hidden commits in a metadata block. They may be older than the damaged commit.
+pub fn hidden_in(dev: &dyn BlockDevice, block: u32) -> Option<Hidden> {
+    let mut bytes = vec![0; block_size(dev)];
+    read(dev, block, 0, &mut bytes).ok()?;
+    let taken = Dissection::of(&bytes)?;
+    let count = taken.hidden_count();
+    (count > 0).then_some(Hidden { at: taken.end, count })
+}
+
 /// The commits behind the end of a log, if they were certainly written after it: a commit between
 /// them is damaged. `None` if there are none, or if they may be remains of an older log.
 ///
@@ -282,10 +299,8 @@ pub fn hidden_commits<E>(dev: &dyn BlockDevice, pair: Pair, log: &Log<E>) -> Opt
         return None;
     }
     let block = pair.0[0];
-    let mut bytes = vec![0; block_size(dev)];
-    read(dev, block, 0, &mut bytes).ok()?;
-    let count = Dissection::of(&bytes)?.hidden_count();
-    (count > 0).then_some(Corrupt::CommitsHidden { pair, block, at: log.off, count })
+    let Hidden { at, count } = hidden_in(dev, block)?;
+    Some(Corrupt::CommitsHidden { pair, block, at, count })
 }
 
 /// Write an encoded commit into `block`, and read it back if the device needs that.

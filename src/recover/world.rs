@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::history::{History, Joint};
+use super::history::{Half, History, Joint};
 use super::version1;
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::dissect::reveal;
@@ -301,31 +301,6 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The metadata block with its hidden commits, if it has some, and the numbers of the damaged
-    /// ones before them.
-    fn revealed(&self, block: u32) -> Option<(Vec<u8>, Vec<usize>)> {
-        let mut bytes = self.read(block)?;
-        let damaged = reveal(&mut bytes);
-        (!damaged.is_empty()).then_some((bytes, damaged))
-    }
-
-    /// The history of the older block of a pair with its hidden commits, if a driver has written
-    /// the pair after they were damaged.
-    fn hidden_before(&self, timeline: &Timeline) -> Option<Timeline> {
-        let [older, _] = timeline.history.halves[..] else { return None };
-        let (bytes, numbers) = self.revealed(older.block)?;
-        let mut history = History::of_block(older.block, &bytes)?;
-        history.mark_damaged(&numbers);
-        Some(Timeline {
-            history,
-            pair: timeline.pair,
-            live: false,
-            full: false,
-            to_the_end: false,
-            hidden: true,
-        })
-    }
-
     /// The history of the same pair with the commits that no driver reads, because they are behind
     /// a damaged one.
     fn hidden(&self, timeline: &Timeline) -> Option<Timeline> {
@@ -337,11 +312,25 @@ impl<'a> World<'a> {
             let is_newer = self.words.get(block as usize).is_some_and(|&w| rev_newer(w, last.rev));
             block != last.block && is_newer && self.look(block) == Look::Data
         });
-        let (older, block, (bytes, numbers)) = match twin.and_then(|b| Some((b, self.revealed(b)?)))
-        {
-            Some((block, found)) => (Some(last), block, found),
-            None => (before.copied(), last.block, self.revealed(last.block)?),
-        };
+        let in_twin = twin.and_then(|twin| self.revealed(timeline.pair, Some(last), twin));
+        in_twin.or_else(|| self.revealed(timeline.pair, before.copied(), last.block))
+    }
+
+    /// The history of the older block of a pair with its hidden commits, if a driver has written
+    /// the pair after they were damaged.
+    fn hidden_before(&self, timeline: &Timeline) -> Option<Timeline> {
+        let [older, _] = timeline.history.halves[..] else { return None };
+        self.revealed(timeline.pair, None, older.block)
+    }
+
+    /// The history of a block with its hidden commits, if it has some. It begins in the block
+    /// `older` if that one belongs to it.
+    fn revealed(&self, pair: Option<Pair>, older: Option<Half>, block: u32) -> Option<Timeline> {
+        let mut bytes = self.read(block)?;
+        let damaged = reveal(&mut bytes);
+        if damaged.is_empty() {
+            return None;
+        }
         let joint = older.and_then(|older| {
             let old = self.read(older.block)?;
             Some(History::of_blocks((older.block, &old), (block, &bytes)))
@@ -350,15 +339,8 @@ impl<'a> World<'a> {
             Some(Joint::One(history)) => *history,
             _ => History::of_block(block, &bytes)?,
         };
-        history.mark_damaged(&numbers);
-        Some(Timeline {
-            history,
-            pair: timeline.pair,
-            live: false,
-            full: false,
-            to_the_end: false,
-            hidden: true,
-        })
+        history.mark_damaged(&damaged);
+        Some(Timeline { history, pair, live: false, full: false, to_the_end: false, hidden: true })
     }
 
     /// Blocks of present files hold no metadata of this filesystem, even if they look like

@@ -1,6 +1,7 @@
 //! A damaged commit hides valid ones behind it: the older state is only shown, until a repair accepts
 //! it.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
@@ -11,7 +12,8 @@ use testkit::clfs::{CLfs, Config};
 
 const BLOCK_SIZE: usize = 1024;
 
-/// An image in which `at` finds the byte that is damaged, after `write` has made the content.
+/// An image with the content that `write` makes, in which the first byte of the last `marker` is
+/// wrong.
 fn damaged(write: impl Fn(&mut CLfs), marker: &[u8]) -> Vec<u8> {
     let config = Config::new(BLOCK_SIZE as u32, 32, 16);
     let mut c = CLfs::fresh(&config).expect("a filesystem");
@@ -55,6 +57,19 @@ fn the_older_state_is_read_only_and_suspect_until_a_repair_accepts_it() {
         },
         b"a damaged one",
     );
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("image");
+    std::fs::write(&file, &image).expect("written");
+    for (command, code) in [("ls", 2), ("info", 2), ("check", 4), ("mkdir", 1)] {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+        run.arg(command).arg(&file).args((command == "mkdir").then_some("new"));
+        let output = run.output().expect("starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(code), "{command}: {said}");
+        assert!(said.contains("littlefs recover"), "{command}: {said}");
+    }
+    assert!(std::fs::read(&file).expect("read") == image, "the image was changed");
     let fs = Fs::open(device(&image), &OpenOptions::default()).expect("opens");
     assert!(fs.is_read_only());
     assert!(fs.suspect().is_some_and(|why| why.contains("littlefs recover")), "{:?}", fs.suspect());

@@ -32,7 +32,7 @@ fn script(rest: &str) -> String {
 fn a_journal_that_somebody_else_can_have_written_is_refused() {
     let m = among_users(&script(
         r#"
-        work=$scratch/work
+        work=$scratch/own
         mkdir -m 777 "$work"
         # One that would change the image.
         $user "$littlefs" mount -q --journal "$work/good" "$image" "$mnt"
@@ -113,7 +113,7 @@ fn new_files_belong_to_the_owner_of_the_image_and_are_as_private() {
                 [ "$(stat -c '%a %u:%g' "$file")" = "$wanted" ] || { stat "$file" >&2; exit 1; }
             done
         }
-        work=$scratch/work
+        work=$scratch/own
         mkdir -m 777 "$work"
         for pair in 600:600 640:640 644:644 666:644 444:644; do
             rm -f "$work"/*
@@ -279,10 +279,10 @@ fn any_name_works_and_harms_nobody() {
     let m = among_users(&script(
         r#"
         odd=$(printf 'a\377\033[31m\nlittlefs: warning: b')
-        dir=$scratch/work/d$odd file=$scratch/work/i$odd journal=$scratch/work/j$odd
+        dir=$scratch/own/d$odd file=$scratch/own/i$odd journal=$scratch/own/j$odd
         mkdir -p "$dir"
         cp "$image" "$file"
-        chown -R 65534:65534 "$scratch/work"
+        chown -R 65534:65534 "$scratch/own"
         shown='a\\xff\\u{1b}\[31m\\nlittlefs: warning: b'
         clean() { # FILE: no control characters but line ends, and no line that was forged
             ! grep -q -P '[\x00-\x09\x0b-\x1f\x7f]' "$1" && ! grep -q '^littlefs: warning: b' "$1" ||

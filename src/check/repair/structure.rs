@@ -154,10 +154,9 @@ fn accept_older_states(
     for (i, n) in model.nodes.iter().enumerate().filter(|(_, n)| !n.replaced) {
         if n.hides.is_some() {
             edits.entry(i).or_default();
-            let message = format!(
-                "was rewritten in the state that a driver reads; the later changes in it are \
-                 lost; {SEARCH}"
-            );
+            let message = "was rewritten in the state that a driver reads; the later changes in it \
+                           are lost; run 'littlefs recover' now, before anything else is written: \
+                           it finds the files of these changes";
             done.push(Repair::given_up("commits-hidden", n.pair, message));
         }
     }
@@ -183,9 +182,10 @@ fn renewed_tails(model: &Model) -> Vec<(usize, Tail)> {
 /// the ids that it names may refer to other entries.
 ///
 /// A pair may share a block with the pair at which the thread breaks off, if one of them was
-/// relocated. A commit to that block can make the thread whole, so it comes last. Just so, the sum
-/// does not count as long as a pair has commits behind a damaged one, and a commit to that pair ends
-/// this.
+/// relocated. A commit to that block can make the thread whole, so it comes last.
+///
+/// The sum does not count either as long as a pair has commits behind a damaged one. A commit to such
+/// a pair removes them, so these pairs come last, too.
 fn clear_deltas(editor: &Editor, model: &Model, order: &[usize]) -> Result<()> {
     let nodes = order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero());
     let at_break = |n: &&Node| model.thread_break.is_some_and(|pair| pair.overlaps(n.pair));
