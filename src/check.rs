@@ -379,7 +379,7 @@ impl Checker<'_> {
     /// power loss does not leave them, unless the device does not erase blocks: old commits may be
     /// behind a torn one there. So this is only a note.
     fn note_hidden(&mut self, pair: Pair, block: u32) {
-        let Some(Hidden { at, count }) = store::hidden_in(&*self.dev, block) else { return };
+        let Some(Hidden { at, count, .. }) = store::hidden_in(&*self.dev, block) else { return };
         let count = show::count(count, "valid commit", "valid commits");
         let message = format_args!(
             "no driver reads {count} of block {block:#x}, because a commit before them is damaged \

@@ -52,8 +52,10 @@ pub struct Log<E = Vec<RawEntry>> {
 pub enum LogFault {
     /// The block ends before its revision or before a tag of the commit.
     Full,
-    /// The next tag is not valid: nothing was written there, or something other than a log.
+    /// The next tag reads 0xFF: nothing was written there.
     #[default]
+    Erased,
+    /// The next tag is not valid: something other than a log is there.
     NoTag,
     /// The data of a tag reaches beyond the block.
     TagTooLong,
@@ -67,7 +69,7 @@ impl fmt::Display for LogFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "the block ends before the first commit does",
-            Self::NoTag => "it does not begin with a commit",
+            Self::Erased | Self::NoTag => "it does not begin with a commit",
             Self::TagTooLong => "a tag of the first commit reaches beyond the block",
             Self::WrongCrc => "the CRC of the first commit does not match its bytes",
             Self::TooManyEntries => "the first commit has too many entries",
@@ -398,7 +400,8 @@ impl Block<'_> {
             let t = Tag(word ^ ptag);
             let next = data_at + widen(t.size());
             if !t.is_valid() {
-                return Next::End(LogFault::NoTag);
+                let is_erased = word == u32::MAX;
+                return Next::End(if is_erased { LogFault::Erased } else { LogFault::NoTag });
             }
             if next > self.size {
                 return Next::End(LogFault::TagTooLong);

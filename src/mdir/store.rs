@@ -276,6 +276,8 @@ pub struct Hidden {
     pub at: u32,
     /// How many valid commits are behind it; at least one.
     pub count: usize,
+    /// Whether they were certainly written after the commits that a driver reads.
+    is_later: bool,
 }
 
 /// The hidden commits in a metadata block. They may be older than the damaged commit.
@@ -284,7 +286,7 @@ pub fn hidden_in(dev: &dyn BlockDevice, block: u32) -> Option<Hidden> {
     read(dev, block, 0, &mut bytes).ok()?;
     let taken = Dissection::of(&bytes)?;
     let count = taken.hidden_count();
-    (count > 0).then_some(Hidden { at: taken.end, count })
+    (count > 0).then_some(Hidden { at: taken.end, count, is_later: taken.is_later() })
 }
 
 /// The commits behind the end of a log, if they were certainly written after it: a commit between
@@ -293,13 +295,14 @@ pub fn hidden_in(dev: &dyn BlockDevice, block: u32) -> Option<Hidden> {
 /// The forward CRC of the last commit tells the two cases apart (SPEC: `0x5ff` FCRC). If it is that
 /// of erased bytes, the block was erased behind that commit. So whatever is there was written later.
 pub fn hidden_commits<E>(dev: &dyn BlockDevice, pair: Pair, log: &Log<E>) -> Option<Corrupt> {
-    let (size, sum) = log.fcrc.filter(|_| log.end == LogFault::WrongCrc)?;
-    let size = size.min(dev.geometry().block_size);
-    if sum != crc::crc(crc::SEED, &vec![0xff; widen(size)]) {
+    let (size, sum) = log.fcrc?;
+    // this costs no access to the device, and holds for nearly all logs
+    let is_end = matches!(log.end, LogFault::Erased | LogFault::Full);
+    if is_end || sum != crc::erased(size.min(dev.geometry().block_size)) {
         return None;
     }
     let block = pair.0[0];
-    let Hidden { at, count } = hidden_in(dev, block)?;
+    let Hidden { at, count, .. } = hidden_in(dev, block).filter(|hidden| hidden.is_later)?;
     Some(Corrupt::CommitsHidden { pair, block, at, count })
 }
 

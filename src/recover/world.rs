@@ -327,10 +327,7 @@ impl<'a> World<'a> {
     /// `older` if that one belongs to it.
     fn revealed(&self, pair: Option<Pair>, older: Option<Half>, block: u32) -> Option<Timeline> {
         let mut bytes = self.read(block)?;
-        let damaged = reveal(&mut bytes);
-        if damaged.is_empty() {
-            return None;
-        }
+        let damaged = reveal(&mut bytes)?;
         let joint = older.and_then(|older| {
             let old = self.read(older.block)?;
             Some(History::of_blocks((older.block, &old), (block, &bytes)))
