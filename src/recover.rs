@@ -135,6 +135,17 @@ pub struct Recovery {
     pub files: Vec<Recovered>,
 }
 
+impl Recovery {
+    /// Call nothing complete that is in blocks of its own: the device may not have the blocks of
+    /// the filesystem at their places. What a CRC covers stays checked.
+    pub fn distrust_blocks(&mut self) {
+        for file in self.files.iter_mut().filter(|file| file.grade == Grade::Complete) {
+            file.grade = Grade::Partial;
+            file.reasons.push(DOUBTFUL);
+        }
+    }
+}
+
 /// The maximum number of ranges of missing bytes in a result.
 const MISSING_MAX: usize = 256;
 
@@ -150,6 +161,8 @@ const HIDDEN: &str = "its commit is behind a damaged one, so nothing proves that
      unchanged";
 const DAMAGED: &str = "its commit, or the one that gave it its name, is damaged: any byte of it may \
      be wrong";
+const DOUBTFUL: &str = "the filesystem may start elsewhere, or the file around it is damaged, so its \
+     blocks may be others";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
 const NO_ENTRY: &str = "no entry is left, so it is not known how large the file was, or whether \
      its blocks belonged to one file";

@@ -62,16 +62,20 @@ pub struct RecoverArgs {
 /// When the image cannot be read, or the directory cannot be written.
 pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     let shown = args.image.image.show();
-    let Remains { blocks: Blocks { device, notes, .. }, dialect } = open_image(&args.image)?;
+    let Remains { blocks: Blocks { device, notes, .. }, dialect, doubtful } =
+        open_image(&args.image)?;
     for note in notes {
         log::warn!("{note}");
     }
     let device = &*device;
     let block_size = u64::from(device.geometry().block_size);
     let bar = Progress::new("looking", device.geometry().size(), args.quiet);
-    let recovery = recover_from(device, dialect, &|blocks| bar.at(blocks * block_size))
+    let mut recovery = recover_from(device, dialect, &|blocks| bar.at(blocks * block_size))
         .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
     drop(bar);
+    if doubtful {
+        recovery.distrust_blocks();
+    }
     if recovery.files.is_empty() {
         if args.json {
             print_json(&Manifest::new(&recovery, &[], &date::utc))?;
@@ -120,7 +124,8 @@ fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     }
     let opened = found.open_as(true)?;
     let incomplete = opened.incomplete.is_some();
+    let doubtful = incomplete || opened.doubt.is_some();
     let Opened { stored, offset, missing, notes, dialect, .. } = opened;
     let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
-    Ok(Remains { blocks, dialect })
+    Ok(Remains { blocks, dialect, doubtful })
 }

@@ -14,6 +14,9 @@ pub struct Remains {
     pub blocks: Blocks,
     /// Version 2 or version 1.
     pub dialect: Dialect,
+    /// Whether the blocks may hold something else than the filesystem had there: it may start
+    /// elsewhere, or the container lacks a part or has a wrong one.
+    pub doubtful: bool,
 }
 
 /// Open the blocks to be searched, for reading only. These are the blocks of the filesystem that
@@ -54,7 +57,7 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
                     ));
                     Ok(remains)
                 }
-                _ => lost(source, &options),
+                _ => Ok(Remains { doubtful: true, ..lost(source, &options)? }),
             }
         }
         Err(OpenError { reason: Reason::NotVersion1(_) | Reason::Version1, .. }) => {
@@ -84,7 +87,8 @@ fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let blocks = open_blocks(source, options, &guess)?;
     let dialect = options.dialect.or(guessed.get());
     let dialect = dialect.unwrap_or_else(|| geometry::dialect_of(&*blocks.device));
-    Ok(Remains { blocks, dialect })
+    let doubtful = blocks.incomplete;
+    Ok(Remains { blocks, dialect, doubtful })
 }
 
 /// The blocks of a filesystem of one version that was later replaced, at the same place, by a
@@ -101,16 +105,17 @@ fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError>
 /// The blocks of a filesystem that are present in the image.
 fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
     let incomplete = opened.incomplete.is_some();
+    let doubtful = incomplete || opened.doubt.is_some();
     let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
     if dialect == Dialect::Chamelon {
         return Err(OpenError { path: source.path().to_owned(), reason: Reason::NotSearched });
     }
     if missing == 0 && compacted == 0 {
         let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
-        return Ok(Remains { blocks, dialect });
+        return Ok(Remains { blocks, dialect, doubtful });
     }
     let block_size = Some(superblock.block_size);
     let options = Options { place: Place::At(offset), block_size, ..*options };
     let blocks = open_blocks(source, &options, &|_, _| None)?;
-    Ok(Remains { blocks: Blocks { notes, ..blocks }, dialect })
+    Ok(Remains { blocks: Blocks { notes, ..blocks }, dialect, doubtful })
 }

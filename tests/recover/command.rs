@@ -212,6 +212,41 @@ fn nothing_is_complete_below_a_filesystem_of_other_blocks() {
     assert!(!is_complete(&image));
 }
 
+/// Blocks that are not where the filesystem had them, or that the container lacks.
+#[test]
+fn nothing_is_complete_if_blocks_may_be_others() {
+    let (mut c, _) = fresh(512, 64);
+    for (path, len) in [(&b"kept"[..], 900), (b"gone", 400), (b"long", 2000), (b"last", 700)] {
+        c.write_file(path, &text(len)).expect("written");
+    }
+    for path in [&b"gone"[..], b"long"] {
+        c.remove(path).expect("removed");
+    }
+    let whole = c.unmount();
+    let headless = whole[512..].to_vec();
+    let padded = [&headless[..], &[0xff; 512]].concat();
+    let desk = Desk::with(&whole);
+    desk.littlefs(&["wrap", "--format", "uf2", "dump.bin", "dump.uf2"]);
+    let uf2 = desk.read("dump.uf2");
+    // without 1 KiB in the middle, in which no block is used
+    let incomplete = [&uf2[..50 * 1024], &uf2[52 * 1024..]].concat();
+    for (image, complete, doubtful) in [
+        (&whole, 2, 0),
+        (&uf2, 2, 0),
+        // these have no complete result anyway
+        (&headless, 0, 0),
+        (&padded, 0, 0),
+        (&incomplete, 0, 2),
+    ] {
+        let desk = Desk::with(image);
+        let out = desk.run_to(&["-C", "found", "--json"], &[0, 2]);
+        let json: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        assert_eq!(json["complete"], complete, "{json}");
+        let words = "may start elsewhere";
+        assert_eq!(json.to_string().matches(words).count(), doubtful, "{json}");
+    }
+}
+
 #[test]
 fn the_block_size_is_found_without_a_superblock() {
     for block_size in [128, 256, 1024, 4096] {
