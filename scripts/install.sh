@@ -208,7 +208,8 @@ put 644 scripts/desktop/littlefs.xml "$share/mime/packages"
 put 644 scripts/desktop/littlefs.desktop "$share/applications"
 put 644 scripts/desktop/magic "$share/littlefs-progs"
 for example in systemd/examples/*; do put 644 "$example" "$share/doc/littlefs-progs/examples"; done
-for page in README.md docs/*.md; do put 644 "$page" "$share/doc/littlefs-progs"; done
+put 644 README.md "$share/doc/littlefs-progs"
+for page in docs/*.md; do put 644 "$page" "$share/doc/littlefs-progs/docs"; done
 if [ -z "$dest" ]; then
     put_magic
     update_databases
