@@ -25,15 +25,16 @@ tools=$target/tools
 littlefs=$target/release/littlefs
 export CARGO_TARGET_DIR=$target
 
-install_tool() { # CRATE VERSION
+install_tool() { # CRATE VERSION [OPTION OF cargo install]
     [ -x "$tools/bin/$1" ] ||
-        cargo install --quiet --locked --version "$2" --root "$tools" "$1" 2>&1 |
+        cargo install --quiet --locked --version "$2" --root "$tools" "${@:3}" "$1" 2>&1 |
         { grep -v '^warning: be sure to add' || true; } >&2
 }
 # The program as scripts/install.sh builds it.
 cargo build --release --quiet --locked --features docs
 install_tool fsx 0.3.2
-install_tool pjdfstest 0.2.2
+# not optimised, because to compile it would take longer than to run it
+install_tool pjdfstest 0.2.2 --debug
 [ "${1-}" != --prepare ] || exit 0
 
 # The mounts are in a mount namespace of their own. Otherwise each container that the systemd suite
