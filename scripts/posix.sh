@@ -111,8 +111,15 @@ fsx_runs() {
         name=${run%% *}
         share=$((ops * ${run##* } / 100))
         mkdir -p "$work/$name"
+        # two at a time, because each of them uses about one processor
+        while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n || true; done
         # shellcheck disable=SC2086
-        if run_fsx $run "$share" >"$work/$name/out" 2>&1; then
+        { run_fsx $run "$share" >"$work/$name/out" 2>&1 && touch "$work/$name/passed"; } &
+    done
+    wait
+    for run in "${runs[@]}"; do
+        name=${run%% *}
+        if [ -e "$work/$name/passed" ]; then
             passed=$((passed + 1))
         else
             failed=$((failed + 1))
