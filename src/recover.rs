@@ -159,8 +159,8 @@ const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const HIDDEN: &str = "its commit is behind a damaged one, so nothing proves that its blocks are \
      unchanged";
-const DAMAGED: &str = "its commit, or the one that gave it its name, is damaged: any byte of it may \
-     be wrong";
+const DAMAGED: &str = "its commit, or one between the commit that gave it its name and its own, is \
+     damaged: any byte of it may be wrong, or it may belong to another name";
 const DOUBTFUL: &str = "the filesystem may start elsewhere, or the file around it is damaged, so its \
      blocks may be others";
 const NESTED: &str = "its metadata may be part of a file that holds an image";

@@ -82,11 +82,14 @@ pub struct Version {
     pub content: Content,
     /// Its short user attributes, with their last values.
     pub attrs: Vec<(u8, Box<[u8]>)>,
+    /// The state in which the entry got this name.
+    pub named: usize,
     /// The first state that had this version.
     pub from: usize,
     /// The first later state that no longer had it.
     pub until: Option<usize>,
-    /// Whether its content or its name comes from a commit whose CRC does not match.
+    /// Whether its content or its name comes from a commit whose CRC does not match, or one between
+    /// these two commits does not match.
     pub damaged: bool,
 }
 
@@ -155,15 +158,14 @@ impl History {
     }
 
     /// Note that the commits with these numbers, from 0 on, in the last block are damaged.
+    ///
+    /// A tag that has changed may have shifted the ids of all entries. So neither what begins in
+    /// such a commit is certain, nor what a later commit writes to an entry that was named before.
     pub fn mark_damaged(&mut self, commits: &[usize]) {
         let first = self.halves.last().map_or(0, |half| half.first);
-        let mut damaged_names: HashMap<&[u8], bool> = HashMap::new();
-        // the versions are in the order in which they began
         for version in &mut self.versions {
-            let begins_there =
-                version.from.checked_sub(first).is_some_and(|n| commits.contains(&n));
-            version.damaged =
-                begins_there | *damaged_names.entry(&version.name).or_insert(begins_there);
+            let span = version.named..=version.from;
+            version.damaged = commits.iter().any(|n| span.contains(&(first + n)));
         }
     }
 
@@ -194,6 +196,8 @@ struct Slot {
     held: Option<Held>,
     version: Option<usize>,
     touched: bool,
+    /// The state in which it got its name.
+    named: usize,
 }
 
 #[derive(Default)]
@@ -272,6 +276,9 @@ impl Builder {
             && let Some(slot) = self.slots.get_mut(id)
         {
             slot.touched = true;
+            if t.type1() == tag::NAME {
+                slot.named = self.history.states;
+            }
         }
     }
 
@@ -362,6 +369,7 @@ impl Builder {
                     name: entry.name.to_box(),
                     content,
                     attrs: attrs(),
+                    named: slot.named,
                     from: self.history.states,
                     until: None,
                     damaged: false,

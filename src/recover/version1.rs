@@ -145,6 +145,7 @@ fn history(halves: Vec<Half>, states: &[Block]) -> History {
                 name,
                 content,
                 attrs: Vec::new(),
+                named: span.from,
                 from: span.from,
                 until: span.until,
                 damaged: false,

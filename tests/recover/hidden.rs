@@ -9,6 +9,7 @@ use littlefs::disk::dissect::{Commit, Dissection};
 use littlefs::recover::{Grade, Recovery, Source, recover};
 
 use testkit::clfs::{CLfs, Config};
+use testkit::random::Random;
 
 const BLOCK_SIZE: usize = 1024;
 const BLOCK_COUNT: u32 = 32;
@@ -110,6 +111,35 @@ fn whichever_byte_of_a_log_changes_nothing_wrong_is_called_checked_or_complete()
     assert_eq!(hidden, 3 * others.iter().map(length).sum::<u32>());
     // the newest file is damaged itself, or checked
     assert!(newest * 50 > hidden * 48, "{newest} of {hidden}");
+}
+
+/// Two or three changes in one commit: which of its tags are right is not known.
+#[test]
+fn however_a_commit_is_damaged_nothing_wrong_is_called_checked_or_complete() {
+    let written = written();
+    let start = live_block(&written.image) * BLOCK_SIZE;
+    let log = Dissection::of(&written.image[start..start + BLOCK_SIZE]).expect("a log");
+    let mut random = Random(31);
+    let mut hidden = 0;
+    for round in 0..4000 {
+        let commit = &log.commits[random.below(log.commits.len())];
+        let first = commit.start.max(4);
+        let mut image = written.image.clone();
+        let tag = commit.tags[random.below(commit.tags.len())].off;
+        let mut offsets = vec![tag + random.below(4) as u32];
+        for _ in 0..1 + random.below(2) {
+            offsets.push(first + random.below((commit.end - first) as usize) as u32);
+        }
+        for offset in &offsets {
+            image[start + *offset as usize] ^= 1 << random.below(8);
+        }
+        let dev = device(&image);
+        let found = recover(&dev, &|_| ()).expect("readable");
+        check_truth(&format!("round {round}, bytes {offsets:?}"), &found, &image, &written);
+        let report = check(Arc::new(dev)).expect("examined");
+        hidden += u32::from(report.findings.iter().any(|finding| finding.code == "commits-hidden"));
+    }
+    assert!(hidden > 2000, "{hidden}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Reader<'_> {
             // Tags can look right even if one has changed: if the CRC proves that, or if no valid
             // commit follows them.
             let is_known = skipped.as_ref().is_some_and(|(commit, _)| commit.changed.is_some());
-            let is_followed = { self }.reads_valid_commit();
+            let is_followed = self.is_before_valid_commit();
             match (read, skipped) {
                 (Ok(commit), skipped)
                     if commit.ends_well() && !is_known && (is_followed || skipped.is_none()) =>
@@ -87,12 +87,12 @@ impl Reader<'_> {
         [end.tag, Tag(end.tag.0 ^ PHASE)].into_iter().any(|tag| {
             let commit = Commit::of(self.start, vec![Placed { tag, ..end }], self.bytes);
             let next = commit.and_then(|commit| Self::behind(self.bytes, &commit));
-            next.is_some_and(|mut next| next.reads_valid_commit())
+            next.is_some_and(Self::is_before_valid_commit)
         })
     }
 
-    /// Read the next commit, and say whether it is valid.
-    fn reads_valid_commit(&mut self) -> bool {
+    /// Whether the next commit is valid.
+    fn is_before_valid_commit(mut self) -> bool {
         self.read_commit(&mut Vec::new()).is_ok_and(|commit| commit.is_valid())
     }
 
@@ -178,7 +178,7 @@ impl Reader<'_> {
                 _ => continue,
             };
             let was = Placed { off: at, tag: Tag(word ^ ptag) };
-            // the phase in the CRC tag may have changed as well: then this is not what it was found as
+            // a CRC tag may have been found with the wrong phase
             let is_it =
                 was == placed || at == end.off && was.is_end() && was.range() == end.range();
             if is_it {
@@ -225,6 +225,12 @@ impl Commit {
         let mut places = self.tags.iter().map_while(|placed| Some((placed.off, placed.range()?)));
         let mut next = self.start.max(4);
         if !places.all(|(off, range)| std::mem::replace(&mut next, range.end) == off) {
+            return None;
+        }
+        // if tags before the CRC tag were read wrong, it does not follow from them
+        if let ([.., before, end], None) = (&self.tags[..], self.changed)
+            && read_u32_be(bytes, widen(end.off))? ^ before.tag.0 != end.tag.0
+        {
             return None;
         }
         *bytes.get_mut(widen(at)..)?.first_chunk_mut()? = word;
