@@ -34,7 +34,7 @@ install_missing() {
 # Install what building and mounting need.
 install_run_deps() {
     command -v cargo >/dev/null || {
-        echo "cargo was not found: install Rust 1.89 or newer, as https://rustup.rs describes" >&2
+        echo "cargo was not found: install Rust 1.95 or newer, as https://rustup.rs describes" >&2
         return 1
     }
     install_missing cc:gcc:libc6-dev fusermount3:fuse3
