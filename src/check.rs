@@ -393,9 +393,7 @@ impl Checker<'_> {
     fn continues_by_fcrc(&self, off: u32, fcrc: Option<(u32, u32)>, ends: u32) -> bool {
         let rest = self.g.block_size - off;
         match fcrc {
-            Some((size, sum)) => {
-                size <= rest && sum == crc::crc(crc::SEED, &vec![0xff; size as usize])
-            }
+            Some((size, sum)) => size <= rest && sum == crc::erased(size),
             // the last commit needs no forward CRC if there is no room for another commit
             None => rest < 1 << ends.trailing_zeros().min(31),
         }

@@ -143,10 +143,9 @@ impl Writer {
                 next = next.min(end.saturating_sub(END_SIZE));
             }
             if fcrc && next >= end && next.saturating_add(prog_size) <= block_size {
-                let erased = vec![0xff; widen(prog_size)];
                 let mut data = [0; 8];
                 data[..4].copy_from_slice(&prog_size.to_le_bytes());
-                data[4..].copy_from_slice(&crc::crc(crc::SEED, &erased).to_le_bytes());
+                data[4..].copy_from_slice(&crc::erased(prog_size).to_le_bytes());
                 self.put(Tag::new(tag::FCRC, tag::ID_NONE, 8), &data);
             }
             // The lowest bit of this type is the valid bit that the next tag must have: 0. Bytes

@@ -51,11 +51,21 @@ pub struct Forward {
 }
 
 impl Forward {
+    /// Whether the bytes that it covers are still those that were there when the commit was written.
+    pub fn matches(self) -> bool {
+        self.computed == Some(self.stored)
+    }
+
+    /// Whether the bytes that it covers are in the block, and were erased when the commit was
+    /// written.
+    fn was_erased(self) -> bool {
+        self.computed.is_some() && self.stored == crc::erased(self.size)
+    }
+
     /// Whether the bytes that it covers were erased when the commit was written, but are not now:
     /// whatever is there was written later.
     fn is_overwritten(self) -> bool {
-        let is_written = self.computed.is_some_and(|computed| computed != self.stored);
-        is_written && self.stored == crc::erased(self.size)
+        !self.matches() && self.was_erased()
     }
 }
 
@@ -202,6 +212,18 @@ impl Dissection {
         forward.is_some_and(Forward::is_overwritten)
     }
 
+    /// Whether something was written after the valid commits: a commit that was interrupted, or one
+    /// that is damaged. If the forward CRC cannot exclude that what is behind them is older, this is
+    /// true as well.
+    pub fn is_written_on(&self) -> bool {
+        let is_blank = self.erased_from == self.end;
+        match self.commits.last().and_then(|commit| commit.forward) {
+            Some(forward) if forward.was_erased() => !is_blank,
+            Some(forward) => !forward.matches(),
+            None => !is_blank,
+        }
+    }
+
     /// The damaged commit before the hidden ones. `None` if there are none.
     fn damaged(&self, bytes: &[u8]) -> Option<Commit> {
         let commit = Commit::of(self.end, self.open.clone(), bytes)?;
@@ -231,7 +253,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The place behind `commit`. `None` if that has no tags.
-    fn behind(bytes: &'a [u8], commit: &Commit) -> Option<Self> {
+    fn after(bytes: &'a [u8], commit: &Commit) -> Option<Self> {
         let last = commit.tags.last()?.tag;
         let ptag = last.0 ^ (u32::from(last.chunk() & 1) << 31);
         let is_later = commit.forward.is_some_and(Forward::is_overwritten);
@@ -258,7 +280,7 @@ impl<'a> Reader<'a> {
             if t.is_ccrc() {
                 let tags = std::mem::take(open);
                 let commit = Commit::of(self.start, tags, bytes).ok_or(Stop::TooLong)?;
-                *self = Self::behind(bytes, &commit).ok_or(Stop::TooLong)?;
+                *self = Self::after(bytes, &commit).ok_or(Stop::TooLong)?;
                 return Ok(commit);
             }
         }

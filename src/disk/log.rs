@@ -50,14 +50,15 @@ pub struct Log<E = Vec<RawEntry>> {
 /// Why a log ends: what is wrong with the commit that would come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFault {
-    /// The block ends before its revision or before a tag of the commit.
+    /// There is no room for another tag, or not even for the revision.
     Full,
-    /// The next tag reads 0xFF: nothing was written there.
+    /// Nothing was written there: the next tag reads 0xFF, and so do all bytes that the forward CRC
+    /// of the last commit covers.
     #[default]
     Erased,
-    /// The next tag is not valid: something other than a log is there.
+    /// A tag of the commit is not valid.
     NoTag,
-    /// The data of a tag reaches beyond the block.
+    /// A tag of the commit, or its data, reaches beyond the block.
     TagTooLong,
     /// The CRC of the commit does not match its bytes.
     WrongCrc,
@@ -323,7 +324,7 @@ fn replay_ids(
     let mut now = Replay { bytes, log, ids: Ids::with_capacity(bytes.len() / 64) };
     let mut tags = Vec::with_capacity(bytes.len() / 32);
     let end = loop {
-        match block.read_commit(now.log.off, now.log.etag, &mut tags) {
+        match block.read_commit(&now.log, &mut tags) {
             Next::NeedMore => return Parsed::NeedMore,
             Next::End(why) => break why,
             // a tag cannot hold so many ids
@@ -380,28 +381,31 @@ struct Commit {
 }
 
 impl Block<'_> {
-    /// Read the commit at byte `start`, and replace `tags` by its tags, each with the place of its
-    /// data. They may be applied only if this returns a commit, because a torn commit must not have
-    /// any effect. `etag` is that of the commit before it.
+    /// Read the commit that follows what `log` holds, and replace `tags` by its tags, each with the
+    /// place of its data. They may be applied only if this returns a commit, because a torn commit
+    /// must not have any effect.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "`off` is at most `BLOCK_SIZE_MAX`, far below 2^32, and each tag creates one id"
     )]
-    fn read_commit(&self, start: u32, etag: u32, tags: &mut Vec<(Tag, u32)>) -> Next {
+    fn read_commit(&self, log: &Log<()>, tags: &mut Vec<(Tag, u32)>) -> Next {
         tags.clear();
-        let (mut ptag, mut creates) = (etag, 0);
+        let (start, mut ptag, mut creates) = (log.off, log.etag, 0);
         // the revision count is part of the first commit
         let mut off = widen(start.max(4));
         loop {
             let data_at = off + 4;
             let Some(word) = read_u32_be(self.bytes, off) else {
-                return if self.is_partial() { Next::NeedMore } else { Next::End(LogFault::Full) };
+                return match (self.is_partial(), tags.is_empty()) {
+                    (true, _) => Next::NeedMore,
+                    (false, true) => Next::End(LogFault::Full),
+                    (false, false) => Next::End(LogFault::TagTooLong),
+                };
             };
             let t = Tag(word ^ ptag);
             let next = data_at + widen(t.size());
             if !t.is_valid() {
-                let is_erased = word == u32::MAX;
-                return Next::End(if is_erased { LogFault::Erased } else { LogFault::NoTag });
+                return if tags.is_empty() { self.end_of(log) } else { Next::End(LogFault::NoTag) };
             }
             if next > self.size {
                 return Next::End(LogFault::TagTooLong);
@@ -415,6 +419,20 @@ impl Block<'_> {
             creates += usize::from(t.type3() == tag::CREATE);
             tags.push((t, low32(data_at)));
             (off, ptag) = (next, t.0);
+        }
+    }
+
+    /// Why no commit follows what `log` holds, if its first tag would be invalid.
+    fn end_of(&self, log: &Log<()>) -> Next {
+        let start = widen(log.off.max(4));
+        // an erased tag alone proves nothing: its bytes may have changed
+        let covered = log.fcrc.map_or(0, |(size, _)| widen(size)).max(4);
+        let end = start.saturating_add(covered).min(self.size);
+        let bytes = &self.bytes[start.min(self.bytes.len())..end.min(self.bytes.len())];
+        match bytes.iter().all(|&byte| byte == 0xff) {
+            true if end > self.bytes.len() => Next::NeedMore,
+            true => Next::End(LogFault::Erased),
+            false => Next::End(LogFault::NoTag),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
-use littlefs::check::check;
+use littlefs::check::{Finding, Severity, check};
 use littlefs::disk::dissect::{Commit, Dissection};
 use littlefs::recover::{Grade, Recovery, Source, recover};
 
@@ -13,6 +13,7 @@ use testkit::random::Random;
 
 const BLOCK_SIZE: usize = 1024;
 const BLOCK_COUNT: u32 = 32;
+const PROG_SIZE: u32 = 16;
 
 /// An image, and all that each file ever contained.
 struct Written {
@@ -23,7 +24,7 @@ struct Written {
 /// Some files in the root, rewritten many times, so that its log has many commits. One of them is
 /// too large for the log.
 fn written() -> Written {
-    let config = Config::new(BLOCK_SIZE as u32, BLOCK_COUNT, 16);
+    let config = Config::new(BLOCK_SIZE as u32, BLOCK_COUNT, PROG_SIZE);
     let mut c = CLfs::fresh(&config).expect("a filesystem");
     let mut contents = BTreeSet::new();
     for round in 0..4 {
@@ -86,6 +87,7 @@ fn check_truth(at: &str, found: &Recovery, image: &[u8], written: &Written) {
 fn whichever_byte_of_a_log_changes_nothing_wrong_is_called_checked_or_complete() {
     let written = written();
     let start = live_block(&written.image) * BLOCK_SIZE;
+    let log = Dissection::of(&written.image[start..start + BLOCK_SIZE]).expect("a log");
     let (mut hidden, mut newest) = (0, 0);
     for offset in 4..BLOCK_SIZE {
         for mask in [0x01, 0x10, 0xff] {
@@ -96,8 +98,12 @@ fn whichever_byte_of_a_log_changes_nothing_wrong_is_called_checked_or_complete()
             let at = format!("byte {offset:#x} ^ {mask:#x}");
             check_truth(&at, &found, &image, &written);
             let report = check(Arc::new(dev)).expect("examined");
-            if report.findings.iter().any(|finding| finding.code == "commits-hidden") {
+            let finding = report.findings.iter().find(|finding| finding.code == "commits-hidden");
+            if let Some(finding) = finding {
                 hidden += 1;
+                // the forward CRC of the commit before shows that what is hidden is later
+                let has_proof = offset >= log.commits[0].end as usize;
+                assert_eq!(finding.severity == Severity::Error, has_proof, "{at}");
                 newest += u32::from(found.files.iter().any(|file| {
                     file.path.as_deref() == Some(b"last") && file.grade == Grade::Checked
                 }));
@@ -105,12 +111,37 @@ fn whichever_byte_of_a_log_changes_nothing_wrong_is_called_checked_or_complete()
         }
     }
     // all changes of all commits but the last one are found, except in padding
-    let log = Dissection::of(&written.image[start..start + BLOCK_SIZE]).expect("a log");
     let (_, others) = log.commits.split_last().expect("commits");
     let length = |commit: &Commit| commit.tags.last().expect("a CRC").off + 8 - commit.start.max(4);
     assert_eq!(hidden, 3 * others.iter().map(length).sum::<u32>());
     // the newest file is damaged itself, or checked
     assert!(newest * 50 > hidden * 48, "{newest} of {hidden}");
+}
+
+/// Bytes that read 0xFF in the middle of a log do not look like its end.
+#[test]
+fn erased_bytes_in_a_log_are_an_error() {
+    let written = written();
+    let start = live_block(&written.image) * BLOCK_SIZE;
+    let log = Dissection::of(&written.image[start..start + BLOCK_SIZE]).expect("a log");
+    let (_, others) = log.commits.split_last().expect("commits");
+    for commit in &others[1..] {
+        for tags in 1..=commit.tags.len() {
+            for tags in commit.tags.windows(tags) {
+                let (first, last) = (tags[0].off as usize, tags[tags.len() - 1].off as usize);
+                // if all that the forward CRC covers reads 0xFF, it proves nothing
+                if first == commit.start as usize && last + 4 - first >= PROG_SIZE as usize {
+                    continue;
+                }
+                let mut image = written.image.clone();
+                image[start + first..start + last + 4].fill(0xff);
+                let report = check(Arc::new(device(&image))).expect("examined");
+                let is_it =
+                    |f: &Finding| f.code == "commits-hidden" && f.severity == Severity::Error;
+                assert!(report.findings.iter().any(is_it), "{first:#x}..{last:#x}: {report:?}");
+            }
+        }
+    }
 }
 
 /// Two or three changes in one commit: which of its tags are right is not known.

@@ -77,7 +77,7 @@ impl Reader<'_> {
         };
         let commit = self.between(forward, end)?;
         let belongs_here = !commit.is_valid() && (self.is_later || commit.changed.is_some());
-        let next = Self::behind(self.bytes, &commit)?;
+        let next = Self::after(self.bytes, &commit)?;
         belongs_here.then_some((commit, next))
     }
 
@@ -86,7 +86,7 @@ impl Reader<'_> {
     fn is_followed(self, end: Placed) -> bool {
         [end.tag, Tag(end.tag.0 ^ PHASE)].into_iter().any(|tag| {
             let commit = Commit::of(self.start, vec![Placed { tag, ..end }], self.bytes);
-            let next = commit.and_then(|commit| Self::behind(self.bytes, &commit));
+            let next = commit.and_then(|commit| Self::after(self.bytes, &commit));
             next.is_some_and(Self::is_before_valid_commit)
         })
     }

@@ -1,15 +1,7 @@
-//! What still has an effect: which tags are not replaced by later ones, and which forward CRCs still
-//! match.
+//! What still has an effect: which tags are not replaced by later ones.
 
-use super::{Dissection, Forward, Placed};
+use super::{Dissection, Placed};
 use crate::disk::{Tag, tag};
-
-impl Forward {
-    /// Whether the bytes are still as they were when the commit was written.
-    pub fn matches(self) -> bool {
-        self.computed == Some(self.stored)
-    }
-}
 
 impl Dissection {
     /// The tags of all valid commits, in their order.
