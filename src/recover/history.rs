@@ -293,7 +293,14 @@ impl Builder {
         }
         self.slots = slots;
         self.set_tail(log.tail());
+        let has_superblock = log.name_type(0) == Some(tag::SUPERBLOCK);
         if let Some(carried) = self.carried.take() {
+            // no driver adds or removes a superblock entry, and only formatting makes such a pair
+            match (self.history.superblock, has_superblock) {
+                (true, true) => self.shared += 1,
+                (false, false) => {}
+                _ => self.changes = CHANGES_MAX + 1,
+            }
             // the entries that are missing at the start of the second block; after a split, they do
             // not count as changes, because it moves any number of entries to a new pair
             let tails = self.history.hardtails.len();
@@ -318,9 +325,6 @@ impl Builder {
                 _ => {}
             }
         }
-        let has_superblock = log.name_type(0) == Some(tag::SUPERBLOCK);
-        // two blocks with a superblock belong together, because only formatting makes such a pair
-        self.shared += usize::from(has_superblock && self.history.superblock && state > 0);
         self.history.superblock |= has_superblock;
         if state == 0 {
             let types = (0..log.id_count()).filter_map(|id| log.name_type(id));
