@@ -95,7 +95,7 @@ pub struct Recovered {
     /// present path of the directory. `None` if no entry is left.
     pub path: Option<Vec<u8>>,
     /// Whether the directory in that path is known. If not, the path has a directory that had these
-    /// blocks at another time, or a made-up name. The name of the file itself is always as reliable
+    /// blocks at another time, or may have had them, or it has a made-up name. The name of the file itself is always as reliable
     /// as the grade.
     pub placed: bool,
     /// How reliable it is.
@@ -155,14 +155,16 @@ const UNCOMMITTED_V1: &str = "its blocks were free for a time; a driver of versi
      to such blocks, and leaves no trace if the power fails before the commit";
 const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that \
      was interrupted before its commit could have changed them";
+const UNREAD: &str = "a log has commits that cannot be read, or an interrupted one, and those may \
+     have used its blocks again";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const HIDDEN: &str = "its commit is behind a damaged one, so nothing proves that its blocks are \
      unchanged";
 const DAMAGED: &str = "its commit, or one between the commit that gave it its name and its own, is \
      damaged: any byte of it may be wrong, or it may belong to another name";
-const DOUBTFUL: &str = "the filesystem may start elsewhere, or the file around it is damaged, so its \
-     blocks may be others";
+const DOUBTFUL: &str = "a superblock or a part of the file is lost, so its blocks may not be at \
+     their places";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
 const NO_ENTRY: &str = "no entry is left, so it is not known how large the file was, or whether \
      its blocks belonged to one file";
@@ -301,7 +303,8 @@ impl Finder<'_> {
             .map(|codec| codec.read(version.attrs.iter().map(|(ty, data)| (*ty, &data[..]))));
         let mut file = Recovered {
             path: Some(path),
-            placed: timeline.live,
+            // commits that cannot be read may have put another directory there
+            placed: timeline.live && (number == 0 || !self.world.has_unread()),
             grade: Grade::Checked,
             size: 0,
             origin: origin(timeline, version),
@@ -361,6 +364,7 @@ impl Finder<'_> {
         file.reasons.push(match missing.is_empty() {
             false => MISSING,
             true if is_hidden => HIDDEN,
+            true if is_live && self.world.has_unread() => UNREAD,
             true if is_live && !self.world.shows_uncommitted_writes() => UNCOMMITTED_V1,
             true if is_live => UNPROVED,
             true => LOST_PAIR,

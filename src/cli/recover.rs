@@ -10,7 +10,7 @@ use super::output::not_stdio;
 use super::progress::Progress;
 use super::{CliError, ImageArgs, date, exit, print_json};
 use crate::files;
-use crate::image::{Blocks, Opened};
+use crate::image::Blocks;
 use crate::recover::{Manifest, Remains, open, recover_from, save};
 use crate::show::{self, Show};
 
@@ -122,10 +122,5 @@ fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     if args.journal.is_none() {
         return open(&found.image, &args.options(true)).map_err(CliError::failure);
     }
-    let opened = found.open_as(true)?;
-    let incomplete = opened.incomplete.is_some();
-    let doubtful = incomplete || opened.doubt.is_some();
-    let Opened { stored, offset, missing, notes, dialect, .. } = opened;
-    let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
-    Ok(Remains { blocks, dialect, doubtful })
+    Ok(found.open_as(true)?.into())
 }

@@ -14,9 +14,22 @@ pub struct Remains {
     pub blocks: Blocks,
     /// Version 2 or version 1.
     pub dialect: Dialect,
-    /// Whether the blocks may hold something else than the filesystem had there: it may start
-    /// elsewhere, or the container lacks a part or has a wrong one.
+    /// Whether the blocks may hold something else than the filesystem had there: a superblock is
+    /// lost, or a part of the file or of its container.
     pub doubtful: bool,
+}
+
+impl From<Opened> for Remains {
+    /// The blocks of an image that was opened.
+    fn from(opened: Opened) -> Self {
+        let incomplete = opened.incomplete.is_some();
+        // if block 1 has no superblock, it may be missing, and all others in the place of another
+        let is_short = opened.missing > 0 || opened.compacted > 0 || opened.lost == Some(1);
+        let doubtful = incomplete || is_short || opened.doubt.is_some();
+        let Opened { stored, dialect, missing, offset, notes, .. } = opened;
+        let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
+        Self { blocks, dialect, doubtful }
+    }
 }
 
 /// Open the blocks to be searched, for reading only. These are the blocks of the filesystem that
@@ -104,18 +117,16 @@ fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError>
 
 /// The blocks of a filesystem that are present in the image.
 fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
-    let incomplete = opened.incomplete.is_some();
-    let doubtful = incomplete || opened.doubt.is_some();
-    let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
-    if dialect == Dialect::Chamelon {
+    if opened.dialect == Dialect::Chamelon {
         return Err(OpenError { path: source.path().to_owned(), reason: Reason::NotSearched });
     }
-    if missing == 0 && compacted == 0 {
-        let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
-        return Ok(Remains { blocks, dialect, doubtful });
+    if opened.missing == 0 && opened.compacted == 0 {
+        return Ok(opened.into());
     }
-    let block_size = Some(superblock.block_size);
-    let options = Options { place: Place::At(offset), block_size, ..*options };
+    // only the blocks that the file has are searched
+    let block_size = Some(opened.superblock.block_size);
+    let options = Options { place: Place::At(opened.offset), block_size, ..*options };
     let blocks = open_blocks(source, &options, &|_, _| None)?;
-    Ok(Remains { blocks: Blocks { notes, ..blocks }, dialect, doubtful })
+    let remains = Remains::from(opened);
+    Ok(Remains { blocks: Blocks { notes: remains.blocks.notes, ..blocks }, ..remains })
 }

@@ -9,6 +9,9 @@
 //! A list is *proved* if every state since then had all of its blocks in use, at the same index of
 //! a list of the same file. No driver writes to a block that is in use.
 //!
+//! If a log of the present filesystem has commits that cannot be read, no list is proved or quiet,
+//! because these commits may have freed and used any block.
+//!
 //! A list is *quiet* if some of its blocks became free, but every later state of every pair can
 //! still be read, and none of them uses one of the blocks. In this case only a write that was never
 //! committed can have changed it. [`World::fills`] and [`Proofs::is_continued`] notice such a
@@ -108,10 +111,12 @@ impl<'a> Proofs<'a> {
         let is_obscure = |&(i, t): &(usize, &Timeline)| !(begins(i, t) && proofs.is_known(i, t));
         proofs.obscure = proofs.live().filter(is_obscure).map(|(i, _)| i).collect();
         let mut judged: Vec<(usize, Span<List>, Standing)> = Vec::new();
+        // commits that cannot be read may have freed the blocks of any list, and used them again
+        let best = if world.has_unread() { Standing::Unproved } else { Standing::Proved };
         for (i, timeline) in proofs.live() {
             let quiet = |state| proofs.is_quiet(i, timeline, state);
             let all = proofs.judge(i, timeline, &quiet);
-            judged.extend(all.into_iter().map(|(span, standing)| (i, span, standing)));
+            judged.extend(all.into_iter().map(|(span, standing)| (i, span, standing.max(best))));
         }
         // everything that was lost together with the root was untouched up to that moment
         for i in proofs.old_thread() {
@@ -345,7 +350,7 @@ impl<'a> Proofs<'a> {
             return Vec::new();
         }
         let old = || self.world.timelines.iter().enumerate().filter(|(_, t)| !t.live);
-        if !old().all(|(_, t)| t.to_the_end) {
+        if self.world.timelines.iter().any(|t| t.unread) || !old().all(|(_, t)| t.to_the_end) {
             return Vec::new();
         }
         let by_block: HashMap<u32, usize> = old()

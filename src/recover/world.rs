@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::history::{Half, History, Joint};
 use super::version1;
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::dissect::reveal;
+use crate::disk::dissect::{Dissection, reveal};
 use crate::disk::log::{Parsed, parse};
 use crate::disk::{Pair, Superblock, Tag, Tail, read_u32_le, rev_newer, tag};
 use crate::error::Result;
@@ -62,6 +62,9 @@ pub struct Timeline {
     pub to_the_end: bool,
     /// Whether it contains commits that no driver reads, because they are behind a damaged one.
     pub hidden: bool,
+    /// Whether it may lack later commits: one of its blocks goes on behind the last valid commit,
+    /// or the other block of its pair has no valid commit, and nothing shows why.
+    pub unread: bool,
 }
 
 /// Everything that is known about an image before lists are followed.
@@ -293,12 +296,31 @@ impl<'a> World<'a> {
         let singles = self.join(singles);
         self.timelines.extend(singles);
         if self.dialect == Dialect::Littlefs {
+            let unread: Vec<bool> = self.timelines.iter().map(|t| self.is_unread(t)).collect();
+            for (timeline, unread) in self.timelines.iter_mut().zip(unread) {
+                timeline.unread = unread;
+            }
             let mut hidden: Vec<_> = self.timelines.iter().filter_map(|t| self.hidden(t)).collect();
             hidden.extend(self.timelines.iter().filter_map(|t| self.hidden_before(t)));
-            // these commits may have used blocks that are free in the present filesystem
-            self.whole &= hidden.is_empty();
             self.timelines.extend(hidden);
         }
+    }
+
+    /// Whether a history may lack later commits, which can have used any free block.
+    ///
+    /// An interrupted commit at its end looks like a damaged one, so this is true for both.
+    fn is_unread(&self, timeline: &Timeline) -> bool {
+        let halves = &timeline.history.halves;
+        let goes_on = |half: &Half| {
+            let taken = self.read(half.block).and_then(|bytes| Dissection::of(&bytes));
+            taken.is_none_or(|taken| taken.is_written_on())
+        };
+        let is_without_commit = |block: u32| {
+            let is_other = halves.iter().all(|half| half.block != block);
+            is_other && matches!(self.look(block), Look::Data | Look::Zeros | Look::Unreadable)
+        };
+        let mut pair = timeline.pair.filter(|_| !timeline.full).into_iter().flat_map(|p| p.0);
+        halves.iter().any(goes_on) || pair.any(is_without_commit)
     }
 
     /// The history of the same pair with the commits that no driver reads, because they are behind
@@ -337,7 +359,15 @@ impl<'a> World<'a> {
             _ => History::of_block(block, &bytes)?,
         };
         history.mark_damaged(&damaged);
-        Some(Timeline { history, pair, live: false, full: false, to_the_end: false, hidden: true })
+        Some(Timeline {
+            history,
+            pair,
+            live: false,
+            full: false,
+            to_the_end: false,
+            hidden: true,
+            unread: true,
+        })
     }
 
     /// Blocks of present files hold no metadata of this filesystem, even if they look like
@@ -385,6 +415,7 @@ impl<'a> World<'a> {
             full,
             to_the_end,
             hidden: false,
+            unread: false,
         };
         let is_version1 = self.dialect == Dialect::V1;
         let Some(new) = self.read(newer) else { return Vec::new() };
@@ -418,7 +449,15 @@ impl<'a> World<'a> {
     fn of_block(&self, block: u32) -> Option<Timeline> {
         let history = self.history(block, &self.read(block)?)?;
         let to_the_end = self.dialect != Dialect::V1;
-        Some(Timeline { history, pair: None, live: false, full: false, to_the_end, hidden: false })
+        Some(Timeline {
+            history,
+            pair: None,
+            live: false,
+            full: false,
+            to_the_end,
+            hidden: false,
+            unread: false,
+        })
     }
 
     fn history(&self, block: u32, bytes: &[u8]) -> Option<History> {
@@ -462,6 +501,7 @@ impl<'a> World<'a> {
                         full: false,
                         to_the_end: true,
                         hidden: false,
+                        unread: false,
                     });
                 }
             }
@@ -469,6 +509,11 @@ impl<'a> World<'a> {
         let is_left = |t: &Timeline| half(t).is_some_and(|half| !used.contains(&half.block));
         joined.extend(singles.into_iter().filter(is_left));
         joined
+    }
+
+    /// Whether a log of the present filesystem may have commits that cannot be read.
+    pub fn has_unread(&self) -> bool {
+        self.timelines.iter().any(|t| t.live && t.unread)
     }
 
     /// Whether a write that was not committed can be noticed in most cases. In version 1 it cannot:
@@ -497,12 +542,17 @@ fn sorted(pair: Pair) -> [u32; 2] {
 
 /// Whether a history begins with the creation of its pair; `other` is the half without a valid
 /// commit. A driver that creates a pair reads the number in that block as a revision, and continues
-/// from it. But that half may also hide an earlier history, because its compaction was interrupted
-/// or because it is damaged. In this case it is erased, has the next revision, or begins like a
+/// from it; only formatting writes both halves. But that half may also hide an earlier history, or
+/// the present one, because its compaction was interrupted or because it is damaged. In this case
+/// it is erased, has the next revision or a number from which no driver continues, or begins like a
 /// log.
 fn is_creation(history: &History, rev: u32, other: &[u8]) -> bool {
     let number = read_u32_le(other, 0).unwrap_or(u32::MAX);
-    let follows = number.wrapping_add(1) == rev;
+    let first = rev.wrapping_sub(1);
+    let follows = number == first;
+    // a driver that levels wear rounds the number up to a multiple of an odd number
+    let is_rounded =
+        first.checked_sub(number).is_some_and(|up| first >> first.trailing_zeros().min(31) > up);
     let is_blank = other.iter().all(|&b| b == 0xff);
     let is_torn = number == rev.wrapping_add(1) || (is_blank && !follows);
     let is_like_log = other.get(4..8).and_then(|raw| raw.try_into().ok()).is_some_and(|raw| {
@@ -511,7 +561,8 @@ fn is_creation(history: &History, rev: u32, other: &[u8]) -> bool {
         let is_other = matches!(t.type1(), tag::TAIL) || t.is_ccrc() || t.type3() == tag::MOVESTATE;
         !is_blank && t.is_valid() && (is_name || is_other)
     });
-    !is_torn && !is_like_log && (follows || history.first.entries == 0)
+    let continues = follows || is_rounded && history.first.entries == 0;
+    continues && !history.superblock && !is_torn && !is_like_log
 }
 
 /// The live half of a pair.

@@ -3,7 +3,7 @@
 
 use crate::histories::{Past, Shape};
 
-const SHAPES: [Shape; 8] = [
+pub const SHAPES: [Shape; 8] = [
     shape(128, 96, 16, 0, 3, false, -1),
     shape(256, 64, 16, 2, 4, false, -1),
     shape(512, 48, 16, 2, 5, true, -1),
@@ -28,7 +28,7 @@ const fn shape(
 }
 
 /// How many rounds there are for each shape. A long run sets more.
-fn rounds() -> u64 {
+pub fn rounds() -> u64 {
     let rounds = std::env::var("RECOVER_ROUNDS").ok();
     rounds.map_or(6, |rounds| rounds.parse().expect("RECOVER_ROUNDS is a number"))
 }
@@ -43,6 +43,16 @@ fn nothing_wrong_is_called_checked_or_complete() {
 #[test]
 fn nothing_wrong_is_called_checked_or_complete_after_power_cuts() {
     tell_the_truth(6);
+}
+
+/// A new directory without entries, in a block of an old root that had moved.
+#[test]
+fn a_directory_in_the_place_of_an_old_root() {
+    let (number, seed) = (5, 28406);
+    let (mut faults, mut sure) = (Vec::new(), [0; 2]);
+    let mut past = Past::new(SHAPES[number], seed);
+    assert!(look_at(&mut past, "this history", &mut faults, &mut sure), "the driver spoilt it");
+    assert!(faults.is_empty() && sure[0] > 0, "{faults:?}");
 }
 
 fn tell_the_truth(power_cuts: usize) {

@@ -1,11 +1,15 @@
 //! Random histories of filesystems, made by the C driver. Every version of every file is known.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
+use littlefs::check::{Finding, Severity, check};
+use littlefs::disk::GState;
+use littlefs::disk::log::{Parsed, parse};
 use littlefs::recover::{Grade, Recovered, Recovery, recover};
 
-use testkit::clfs::{CError, CLfs, Config};
+use testkit::clfs::{CError, CLfs, Config, V2_1};
 use testkit::random::Random;
 
 /// The content of a file.
@@ -58,15 +62,23 @@ pub struct Past {
     touched: Vec<Vec<u8>>,
     /// How many operations were interrupted.
     pub interrupted: u64,
-    /// Whether the driver cannot read what it has written itself. This was seen with a file that it
-    /// had just truncated. Then nothing can be compared.
+    /// Whether the image was damaged.
+    damaged: bool,
+    /// Whether the driver cannot read what is there, so that nothing can be compared. Without
+    /// damage, this was seen with a file that it had just truncated.
     pub spoilt: bool,
 }
 
 impl Past {
     pub fn new(shape: Shape, seed: u64) -> Self {
+        Self::of_version(shape, V2_1, seed)
+    }
+
+    /// A history in this disk version.
+    pub fn of_version(shape: Shape, disk_version: u32, seed: u64) -> Self {
         let mut config = Config::new(shape.block_size, shape.block_count, shape.prog_size);
         config.block_cycles = shape.block_cycles;
+        config.disk_version = disk_version;
         let c = CLfs::fresh(&config).expect("a new filesystem");
         let dirs = BTreeSet::from([Vec::new()]);
         Self {
@@ -80,6 +92,7 @@ impl Past {
             cut: false,
             touched: Vec::new(),
             interrupted: 0,
+            damaged: false,
             spoilt: false,
         }
     }
@@ -107,13 +120,18 @@ impl Past {
     }
 
     /// Whether an operation ended as it may.
-    fn expect(&self, done: Result<(), CError>) {
-        let expected = match done {
-            Ok(()) | Err(CError::NoSpc) => true,
-            Err(CError::Io) => self.cut,
-            Err(_) => false,
-        };
-        assert!(expected, "{done:?}");
+    fn expect(&mut self, done: Result<(), CError>) {
+        match done {
+            Ok(()) | Err(CError::NoSpc) => {}
+            Err(CError::Io) if self.cut => {}
+            Err(e) => self.spoil(e),
+        }
+    }
+
+    /// Note an error that can happen only if something that the driver needs is damaged.
+    fn spoil(&mut self, e: CError) {
+        assert!(self.damaged || e == CError::Corrupt, "{e}");
+        self.spoilt = true;
     }
 
     /// Note what is there now under a path; with the power gone, after the next start.
@@ -127,11 +145,10 @@ impl Past {
                 self.present.insert(path.to_vec(), bytes);
             }
             Err(CError::NoEnt) => _ = self.present.remove(path),
-            Err(CError::Corrupt) => {
+            Err(e) => {
                 self.present.remove(path);
-                self.spoilt = true;
+                self.spoil(e);
             }
-            Err(e) => panic!("{}: {e}", String::from_utf8_lossy(path)),
         }
     }
 
@@ -172,8 +189,7 @@ impl Past {
             for path in std::mem::take(&mut self.touched) {
                 self.note(&path);
             }
-            let dirs = (0..self.shape.dirs).map(|n| format!("d{n}").into_bytes());
-            self.dirs = dirs.filter(|dir| self.c.stat(dir).is_ok()).chain([Vec::new()]).collect();
+            self.find_dirs();
         }
     }
 
@@ -272,7 +288,45 @@ impl Past {
     /// place.
     fn remount(&mut self) {
         let image = self.c.image();
-        self.c = CLfs::mount(image, &self.config).expect("mounts");
+        match CLfs::mount(image, &self.config) {
+            Ok(c) => self.c = c,
+            Err(e) => self.spoil(e),
+        }
+    }
+
+    /// Go on with a damaged image. Returns false if that could make assertions of the driver fail:
+    /// if the image has errors besides commits that are hidden, or a part of a global state.
+    pub fn go_on_with(&mut self, image: Vec<u8>) -> bool {
+        let Ok(report) = check(Arc::new(device(image.clone(), self.shape))) else { return false };
+        let is_hidden = |finding: &Finding| finding.code == "commits-hidden";
+        let is_odd = report.findings.iter().any(|f| f.severity == Severity::Error && !is_hidden(f));
+        let has_delta = |block: &[u8]| match parse(block, block.len()) {
+            Parsed::Log(log) => log.gdelta != GState::default(),
+            _ => false,
+        };
+        if is_odd || image.chunks(self.shape.block_size as usize).any(has_delta) {
+            return false;
+        }
+        // a damaged byte may look erased, and then the driver writes over what is behind it
+        self.config.strict_erase = false;
+        let Ok(c) = CLfs::mount(image, &self.config) else { return false };
+        self.c = c;
+        self.damaged = true;
+        let paths: Vec<_> = self.versions.keys().cloned().collect();
+        for path in paths {
+            match self.c.read_file(&path) {
+                Ok(_) => self.note(&path),
+                Err(_) => _ = self.present.remove(&path),
+            }
+        }
+        self.find_dirs();
+        true
+    }
+
+    /// Find the directories that are there now.
+    fn find_dirs(&mut self) {
+        let dirs = (0..self.shape.dirs).map(|n| format!("d{n}").into_bytes());
+        self.dirs = dirs.filter(|dir| self.c.stat(dir).is_ok()).chain([Vec::new()]).collect();
     }
 
     /// Format over the present filesystem.
@@ -303,8 +357,13 @@ impl Past {
     /// Recover, and return what is wrong with the results. Adds the numbers of checked and complete
     /// results to `sure`. After a loss of power, this leaves out the complete results that say that
     /// an interrupted write could have changed them.
-    pub fn faults(&mut self, sure: &mut [usize; 2]) -> Vec<String> {
-        let (recovery, device) = self.recover();
+    pub fn faults(&self, sure: &mut [usize; 2]) -> Vec<String> {
+        self.faults_in(self.c.image(), sure)
+    }
+
+    /// The same for this image.
+    pub fn faults_in(&self, image: Vec<u8>, sure: &mut [usize; 2]) -> Vec<String> {
+        let (recovery, device) = recovered(image, self.shape);
         let mut faults = Vec::new();
         let was_cut = self.interrupted > 0;
         let relies = |file: &Recovered| {
@@ -329,7 +388,11 @@ fn is_victim(path: &[u8]) -> bool {
 }
 
 pub fn recovered(image: Vec<u8>, shape: Shape) -> (Recovery, RamDevice) {
-    let geometry = Geometry::new(shape.block_size, shape.block_count).expect("possible");
-    let device = RamDevice::from_image(geometry, image);
+    let device = device(image, shape);
     (recover(&device, &|_| ()).expect("readable"), device)
+}
+
+fn device(image: Vec<u8>, shape: Shape) -> RamDevice {
+    let geometry = Geometry::new(shape.block_size, shape.block_count).expect("possible");
+    RamDevice::from_image(geometry, image)
 }

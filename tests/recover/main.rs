@@ -3,6 +3,7 @@
 
 mod command;
 mod correctness;
+mod damaged;
 mod hidden;
 mod histories;
 mod how_much;
