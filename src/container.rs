@@ -5,6 +5,7 @@
 
 pub mod candidate;
 pub mod content;
+mod copies;
 pub mod dfu;
 pub mod dumps;
 pub mod esp32;

@@ -9,11 +9,12 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use super::copies::{Rival, rival};
 use super::evidence::Evidence;
-use super::half::{self, Budget, Half, are_neighbours};
-use super::{Label, ReadAt, Scan, read_lenient};
+use super::half::{Budget, Half, Remains, are_neighbours};
+use super::{Label, ReadAt, Scan};
 use crate::bd::Geometry;
-use crate::disk::{Superblock, read_u32_le};
+use crate::disk::Superblock;
 
 /// How many filesystems and single superblocks are examined. No file that is in use has more.
 const CANDIDATES_MAX: usize = 32;
@@ -52,6 +53,8 @@ pub enum Doubt {
     /// The other superblock of the filesystem is at this position: the two blocks are further apart
     /// than the superblock says.
     Stretched(u64),
+    /// Its superblocks look like copies that belong to the filesystem that starts at this position.
+    CopiesOf(u64),
     /// It seems to be empty, but an intact filesystem starts inside its blocks, at this position.
     Covers(u64),
     /// None of the pairs and lists that it leads to is in its place.
@@ -66,7 +69,7 @@ impl Doubt {
     pub fn remedy(self) -> String {
         const READ: &str = "'littlefs extract' copies what can be read";
         match self {
-            Self::PartOf(at) | Self::BetterAt(at) | Self::Covers(at) => {
+            Self::PartOf(at) | Self::BetterAt(at) | Self::CopiesOf(at) | Self::Covers(at) => {
                 format!(
                     "--offset {at} (-o offset={at} for a mount) opens that filesystem, and {READ} \
                      here"
@@ -111,6 +114,11 @@ impl fmt::Display for Doubt {
                 f,
                 "its second superblock is at byte {at} ({at:#x}) of the file, and not at the place \
                  that its block size requires, as in a dump of NAND flash with spare bytes"
+            ),
+            Self::CopiesOf(at) => write!(
+                f,
+                "its superblocks may be copies that belong to the filesystem at offset={at} \
+                 ({at:#x}), which has lost one of its own"
             ),
             Self::Covers(at) => write!(
                 f,
@@ -191,7 +199,9 @@ pub fn judge<'s>(
     let superblock = half.superblock;
     let mut found =
         Found { at, superblock, lost, doubt: None, evidence: Evidence::default(), label: None };
-    if here.whole().is_some() {
+    if let Some(pair) = here.whole() {
+        let rival = rival(source, at, &pair, &[]).filter(|rival| rival.certain);
+        found.doubt = rival.map(|rival| Doubt::CopiesOf(rival.at));
         return Some(found);
     }
     found.evidence = Evidence::gather(source, at, &superblock);
@@ -246,14 +256,26 @@ fn doubt_of_one_half<'s>(
     scan: impl Fn() -> &'s Scan,
 ) -> Option<Doubt> {
     let places = Places::of(source, here, found.len(), lost);
+    let evidence = found.evidence;
+    // The power failed while the other superblock was written, and there is room only here.
+    let block = u64::from(here.block_size);
+    let lost_at = here.at.saturating_add(u64::from(lost) * block);
+    let is_torn = Remains::of(source, lost_at, half.rev, block) == Remains::Torn;
+    if places.fits == Some((true, false)) && evidence.bad == 0 && is_torn {
+        return None;
+    }
     let there = places.other.map(|at| {
         let mut budget = Budget(u64::MAX);
         Halves::read(source, at, here.block_size, &mut budget)
     });
-    if let Some(whole) = there.as_ref().filter(|there| there.whole().is_some()) {
-        return Some(Doubt::PartOf(whole.at));
+    if let Some(pair) = there.as_ref().and_then(Halves::whole) {
+        let at = pair[0].at;
+        match rival(source, at, &pair, &[]).filter(|rival| rival.at == here.at) {
+            None => return Some(Doubt::PartOf(at)),
+            Some(Rival { certain: false, .. }) => return Some(Doubt::EitherAt(at)),
+            Some(Rival { certain: true, .. }) => {}
+        }
     }
-    let evidence = found.evidence;
     let evidence_there = match places.other {
         Some(at) => Evidence::gather(source, at, &half.superblock),
         None => Evidence::default(),
@@ -262,7 +284,8 @@ fn doubt_of_one_half<'s>(
     // more than how much of a damaged tree is in the right place. But if the tree is damaged, and
     // at least as much of it is in the right place for the other start, then the file may be a
     // piece of a dump that starts a block early and ends a block early.
-    let is_better_here = evidence.bad == 0 || evidence.good > evidence_there.good;
+    let is_better_here =
+        evidence.bad == 0 || evidence_there.bad > 0 && evidence.good > evidence_there.good;
     match (places.fits, places.other) {
         (Some((true, false)), _) if evidence.good > 0 && is_better_here => return None,
         (Some((false, true)), Some(other)) if evidence_there.good > 0 => {
@@ -277,7 +300,10 @@ fn doubt_of_one_half<'s>(
         return Some(Doubt::EitherAt(other));
     }
     // if the other start is before the file, nothing of the tree can be looked up from there
-    let is_compared = places.other.is_some() || evidence.bad == 0;
+    let is_compared = match places.other {
+        Some(_) => evidence_there.bad > evidence.bad,
+        None => evidence.bad == 0,
+    };
     if evidence.good >= 2 && evidence.good > evidence_there.good && is_compared {
         return None;
     }
@@ -330,37 +356,6 @@ fn doubt_without_tree<'s>(
     let lost_there = remains(if is_first { other } else { half.at + block });
     let is_torn_only_here = lost_here == Remains::Torn && lost_there != Remains::Torn;
     (!is_torn_only_here).then_some(Doubt::EitherAt(other))
-}
-
-/// What is in the place of a lost superblock. The later the variant, the more the place looks as if
-/// a superblock was being written there.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Remains {
-    /// Something else. A driver erases a block before it writes a superblock there.
-    Other,
-    /// An erased block. The power failed before anything was written.
-    Erased,
-    /// The beginning of a superblock: its first tag, or a revision count next to that of the other
-    /// one.
-    Torn,
-}
-
-impl Remains {
-    fn of(source: &dyn ReadAt, at: u64, rev: u32, block: u64) -> Self {
-        let len = usize::try_from(block).unwrap_or(usize::MAX).min(4096);
-        let (bytes, failed) = read_lenient(source, at, len);
-        let is_erased = |erased| bytes.iter().all(|&b| b == erased);
-        let rev_here = read_u32_le(&bytes, 0);
-        if half::has_signature(&bytes) || half::has_signature_of_version1(&bytes) {
-            Self::Torn
-        } else if failed.is_none() && (is_erased(0xff) || is_erased(0)) {
-            Self::Erased
-        } else if rev_here.is_some_and(|r| r != rev && are_neighbours(r, rev)) {
-            Self::Torn
-        } else {
-            Self::Other
-        }
-    }
 }
 
 /// The other superblock of `half`, if it is at a wrong position, where no block of the filesystem
@@ -418,9 +413,29 @@ pub fn gather(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
             all.push(found);
         }
     }
+    let copied: Vec<Found> =
+        (0..all.len()).filter_map(|index| note_copies(source, scan, &mut all, index)).collect();
+    all.extend(copied);
     all.sort_by_key(|found| found.at);
     all.dedup_by_key(|found| found.at);
     all
+}
+
+/// If the superblocks of a filesystem seem to be copies, note this, and return the filesystem that
+/// has lost one of its own.
+fn note_copies(source: &dyn ReadAt, scan: &Scan, all: &mut [Found], index: usize) -> Option<Found> {
+    let found = all.get(index).filter(|found| found.doubt.is_none())?;
+    let (at, block_size) = (found.at, found.superblock.block_size);
+    let blocks = [Some(at), at.checked_add(u64::from(block_size))];
+    let own: Vec<Half> = blocks.into_iter().flatten().filter_map(|at| scan.half_at(at)).collect();
+    let is_taken = |half: &&Half| {
+        let mut whole = all.iter().filter(|other| other.lost.is_none() && other.doubt.is_none());
+        half.at == at || whole.any(|whole| whole.at != at && is_part_of(half, whole))
+    };
+    let others: Vec<Half> = scan.halves.iter().filter(|half| !is_taken(half)).copied().collect();
+    let rival = rival(source, at, &own, &others)?;
+    all.get_mut(index)?.doubt = Some(Doubt::CopiesOf(rival.at));
+    judge(source, rival.at, block_size, || scan)
 }
 
 fn is_part_of(half: &Half, found: &Found) -> bool {

@@ -87,17 +87,23 @@ impl Evidence {
             self.bad += 1;
             return None;
         }
-        let [a, b] = pair.0.map(|block| read(dev, block));
+        let [mut a, mut b] = pair.0.map(|block| read(dev, block));
         if pair == Pair::SUPERBLOCK {
-            let strays = [&a, &b].into_iter().flatten().filter(|node| node.stray).count();
-            self.bad += strays as u32;
+            for half in [&mut a, &mut b] {
+                self.bad += u32::from(half.take_if(|node| !node.has_superblock).is_some());
+            }
         }
+        let names_itself = |node: &Node| node.pairs.iter().any(|next| next.same(pair));
+        self.bad += u32::from([&a, &b].into_iter().flatten().any(names_itself));
         let (good, newest) = match (a, b) {
             (Some(a), Some(b)) => {
-                let good = match are_neighbours(a.rev, b.rev) {
-                    _ if !a.may_be_of_one_directory(&b) => 0,
-                    true => 2,
-                    false => 1,
+                // a new directory can have the blocks of an old one, and continues its revisions
+                let [follows, alike] =
+                    [are_neighbours(a.rev, b.rev), a.may_be_of_one_directory(&b)];
+                let good = match (follows, alike) {
+                    (true, true) => 2,
+                    (true, false) | (false, true) => 1,
+                    (false, false) => 0,
                 };
                 (good, Some(if rev_newer(b.rev, a.rev) { b } else { a }))
             }
@@ -151,8 +157,7 @@ pub(super) struct Node {
     pub lists: Vec<List>,
     /// The other pairs.
     pub pairs: Vec<Pair>,
-    /// Whether a block of version 1 has no superblock entry. Version 2 leaves this false.
-    stray: bool,
+    has_superblock: bool,
 }
 
 impl Node {
@@ -160,7 +165,8 @@ impl Node {
         let log = store::read_log(dev, block).ok().flatten()?;
         let (lists, pairs) = (entry::lists(&log.entries).collect(), pairs_of(&log).collect());
         let names = log.entries.iter().map(|e| e.name.to_vec().into()).collect();
-        Some(Self { rev: log.rev, names, lists, pairs, stray: false })
+        let has_superblock = Superblock::of(&log).is_some();
+        Some(Self { rev: log.rev, names, lists, pairs, has_superblock })
     }
 
     /// Whether this and the other block may be two states of one directory: they have a name in
@@ -186,9 +192,10 @@ impl Node {
         let lists = of_kind(block::FILE).map(|[head, size]| List { head, size }).collect();
         let dirs = of_kind(block::DIRECTORY).chain(of_kind(block::SUPERBLOCK)).map(Pair);
         let pairs = block.next().into_iter().chain(dirs).collect();
-        let stray = block.entries.first().is_none_or(|entry| entry.kind != block::SUPERBLOCK);
+        let first = block.entries.first();
+        let has_superblock = first.is_some_and(|entry| entry.kind == block::SUPERBLOCK);
         let names = block.entries.iter().map(|e| e.name.to_vec().into()).collect();
-        Some(Self { rev, names, lists, pairs, stray })
+        Some(Self { rev, names, lists, pairs, has_superblock })
     }
 }
 

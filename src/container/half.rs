@@ -11,7 +11,7 @@ use super::{ReadAt, read_lenient};
 use crate::bd::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 use crate::disk::log::{self, Log, Parsed};
 use crate::disk::superblock::{self, MAGIC};
-use crate::disk::{Superblock, rev_newer};
+use crate::disk::{Superblock, read_u32_le, rev_newer};
 
 /// How many bytes of a block are read at first. They nearly always hold its whole log.
 const FIRST_READ: usize = 4096;
@@ -112,6 +112,39 @@ impl Half {
     /// The newer of two halves of a pair.
     pub fn newer(self, other: Self) -> Self {
         if rev_newer(other.rev, self.rev) { other } else { self }
+    }
+}
+
+/// What is in the place of a lost superblock. The later the variant, the more the place looks as if
+/// a superblock was being written there.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remains {
+    /// Something else. A driver erases a block before it writes a superblock there.
+    Other,
+    /// An erased block. The power failed before anything was written.
+    Erased,
+    /// The beginning of a superblock: its first tag, or a revision count next to that of the other
+    /// one.
+    Torn,
+}
+
+impl Remains {
+    /// What is in the block of `block` bytes at byte `at`, if the other superblock has the revision
+    /// `rev`.
+    pub fn of(source: &dyn ReadAt, at: u64, rev: u32, block: u64) -> Self {
+        let len = usize::try_from(block).unwrap_or(usize::MAX).min(4096);
+        let (bytes, failed) = read_lenient(source, at, len);
+        let is_erased = |erased| bytes.iter().all(|&b| b == erased);
+        let rev_here = read_u32_le(&bytes, 0);
+        if has_signature(&bytes) || has_signature_of_version1(&bytes) {
+            Self::Torn
+        } else if failed.is_none() && (is_erased(0xff) || is_erased(0)) {
+            Self::Erased
+        } else if rev_here.is_some_and(|r| r != rev && are_neighbours(r, rev)) {
+            Self::Torn
+        } else {
+            Self::Other
+        }
     }
 }
 

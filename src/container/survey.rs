@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Found, Label, Layout, ReadAt, Scan, Table, esp32, rp2};
+use super::{Doubt, Found, Label, Layout, ReadAt, Scan, Table, esp32, rp2};
 
 /// Filesystems and partition tables.
 #[derive(Debug, Default)]
@@ -40,6 +40,10 @@ impl Survey {
             let mut partitions = tables.iter().flat_map(|table| &table.partitions);
             let begins = partitions.find(|p| p.at == filesystem.at);
             filesystem.label = begins.map(|partition| partition.label);
+            // a table says more than what superblocks look like
+            if filesystem.label.is_some() && matches!(filesystem.doubt, Some(Doubt::CopiesOf(_))) {
+                filesystem.doubt = None;
+            }
         }
         Ok(Self { found, tables, layout, searched: scan.end, failed: scan.failed })
     }

@@ -4,4 +4,5 @@
 mod filetype;
 mod fixture;
 mod halves;
+mod moved_roots;
 mod places;
