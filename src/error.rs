@@ -11,7 +11,7 @@ use crate::journal::JournalError;
 pub use crate::disk::Pair;
 use crate::disk::list::{Broken, List, Place};
 use crate::disk::log::LogFault;
-use crate::show::cause;
+use crate::show::{self, cause};
 
 /// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -353,8 +353,9 @@ impl fmt::Display for Corrupt {
             Self::CommitsHidden { pair, block, at, count } => write!(
                 f,
                 "metadata pair {pair} shows an older state, because a commit is damaged (block \
-                 {block:#x}, byte {at:#x}), and nothing reads the {count} valid commits behind it; \
-                 'littlefs recover' finds their files"
+                 {block:#x}, byte {at:#x}), and no driver reads what follows it ({}); 'littlefs \
+                 recover' finds the files there",
+                show::count(*count, "valid commit", "valid commits")
             ),
             Self::LogChanged(p) => write!(
                 f,

@@ -6,7 +6,7 @@
 //! commits that others can follow end with a forward CRC and a CRC, and so the bytes of the second
 //! tag can be recognised. From there, tags can be read backwards.
 
-use super::super::num::widen;
+use super::super::num::{saturate, widen};
 use super::super::{Tag, crc, read_u32_be, read_u32_le, tag};
 use super::{Changed, Commit, Dissection, Placed, Reader};
 
@@ -67,7 +67,9 @@ impl Reader<'_> {
         let mut from = self.off.saturating_add(4).saturating_add(FORWARD_SIZE.into());
         let end = loop {
             *tries = tries.checked_sub(1)?;
-            let found = self.next_end(from)?;
+            let Some(found) = self.next_end(from) else {
+                break self.end_before_last()?;
+            };
             // the size in a CRC tag that has changed may be wrong
             let mut ends = self.end_before(found).into_iter().chain([found]);
             match ends.find(|end| self.is_followed(*end)) {
@@ -107,6 +109,28 @@ impl Reader<'_> {
             }
         }
         None
+    }
+
+    /// The CRC tag before the last commit of a full block. That last commit has no forward CRC, but it
+    /// ends with the block, and only erased bytes follow its CRC. `None` if it may be older: to look for
+    /// it in every block would take long.
+    fn end_before_last(self) -> Option<Placed> {
+        if !self.is_later {
+            return None;
+        }
+        let size = saturate(self.bytes.len());
+        let written = self.bytes.iter().rposition(|&byte| byte != 0xff)?;
+        // the last bytes of the CRC may read 0xFF, too
+        let crc_at = saturate(written).checked_sub(3)?..=saturate(written);
+        let tags = crc_at.flat_map(|at| {
+            let len = u16::try_from(size.saturating_sub(at)).unwrap_or(u16::MAX);
+            let tag = Tag::new(tag::CCRC, tag::ID_NONE, len);
+            [tag, Tag(tag.0 ^ PHASE)].map(|tag| Some(Placed { off: at.checked_sub(4)?, tag }))
+        });
+        let ends = tags.flatten().filter(|end| end.is_end() && end.range().is_some());
+        let is_last = |end: &Placed| end.range().is_some_and(|range| range.end == size);
+        let mut before = ends.filter(is_last).filter_map(|end| self.end_before(end));
+        before.find(|end| self.is_followed(*end))
     }
 
     /// Whether what is before and behind a possible CRC tag fits a forward CRC.
@@ -331,6 +355,37 @@ mod tests {
             }
             assert_eq!(reveal(&mut block_now.clone()), None);
         }
+    }
+
+    /// The last commit of a full block has no forward CRC.
+    #[test]
+    fn the_last_commit_of_a_full_block_is_found() {
+        let mut block = block(LAYOUT);
+        let whole = Dissection::of(&block).expect("a revision");
+        let last = whole.commits.last().expect("commits");
+        let etag = last.tags.last().expect("tags").tag.0;
+        let text = [b'x'; 512];
+        let full = (0..text.len()).rev().find_map(|len| {
+            let mut writer = Writer::append(LAYOUT, last.end, etag);
+            writer.tag(tag::INLINESTRUCT, 0, &text[..len]);
+            writer.finish().ok()
+        });
+        let full = full.expect("fits");
+        assert_eq!(full.end(), 512);
+        block[last.end as usize..].copy_from_slice(&full.bytes);
+        let whole = Dissection::of(&block).expect("a revision");
+        let [.., before, last] = &whole.commits[..] else { panic!("commits") };
+        assert!(last.forward.is_none());
+        for bit in 0..32 {
+            let mut block_now = block.clone();
+            block_now[before.tags[1].off as usize + bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(reveal(&mut block_now), Some(Vec::new()), "bit {bit}");
+            assert_eq!(block_now, block, "bit {bit}");
+        }
+        block[before.start as usize..before.end as usize].fill(0x5a);
+        let damaged = Dissection::of(&block).expect("a revision");
+        assert_eq!(damaged.behind, std::slice::from_ref(last));
+        assert!(damaged.is_later());
     }
 
     /// A device that does not erase leaves the older log behind the present one.
