@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Build the Debian package. The last line of the output is its path.
 #
-# usage: scripts/deb.sh
+# usage: scripts/deb.sh [--built DIR]
+#
+# --built DIR  build nothing, and pack the programs littlefs and littlefs-docs in DIR
 set -euo pipefail
 umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +15,7 @@ install_deb_deps
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 dist=$target/dist deb=$target/littlefs-progs.deb
 rm -rf "$dist"
-DESTDIR=$dist scripts/install.sh --prefix /usr >&2
+DESTDIR=$dist scripts/install.sh --prefix /usr "$@" >&2
 gzip -9n "$dist"/usr/share/man/man?/*
 strip --strip-unneeded "$dist/usr/bin/littlefs"
 doc=$dist/usr/share/doc/littlefs-progs

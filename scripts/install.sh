@@ -3,7 +3,8 @@
 # fsck(8), man pages, shell completions, systemd units, and the files by which file(1) and desktops
 # recognise images.
 #
-# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--target TARGET] [--uninstall]
+# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--target TARGET | --built DIR]
+#        scripts/install.sh --uninstall [--prefix DIR]
 #
 # --prefix DIR   where to install (default /usr/local). The links are always in /sbin, because
 #                mount(8) and similar programs look only there
@@ -14,6 +15,7 @@
 # --target TARGET
 #                build for this target of rustc, such as x86_64-unknown-linux-musl. Programs for the
 #                target must be able to run on this machine
+# --built DIR    build nothing, and install the programs littlefs and littlefs-docs in DIR
 # --uninstall    remove what was installed with the same prefix
 #
 # DESTDIR=DIR    in the environment: install below DIR, to make a package
@@ -27,6 +29,7 @@ prefix=/usr/local
 uninstall=false
 compat=()
 triple=
+built=
 while [ $# -gt 0 ]; do
     case $1 in
     --prefix) prefix=${2:?--prefix needs a directory} && shift ;;
@@ -35,6 +38,8 @@ while [ $# -gt 0 ]; do
     --compat=*) IFS=, read -ra compat <<<"${1#*=}" ;;
     --target) triple=${2:?--target needs the name of a target} && shift ;;
     --target=*) triple=${1#*=} ;;
+    --built) built=${2:?--built needs a directory} && shift ;;
+    --built=*) built=${1#*=} ;;
     --uninstall) uninstall=true ;;
     -h | --help)
         sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -181,11 +186,14 @@ if $uninstall; then
 fi
 
 check_compat
-# shellcheck source=scripts/deps.sh
-. scripts/deps.sh
-install_run_deps
-CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs ${triple:+--target "$triple"}
-built=$target/${triple:+$triple/}release
+if [ -z "$built" ]; then
+    # shellcheck source=scripts/deps.sh
+    . scripts/deps.sh
+    install_run_deps
+    CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs \
+        ${triple:+--target "$triple"}
+    built=$target/${triple:+$triple/}release
+fi
 rm -rf "$docs"
 "$built/littlefs-docs" "$docs"
 

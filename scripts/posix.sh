@@ -2,9 +2,10 @@
 # Test POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and those stressors
 # of stress-ng that verify their own work.
 #
-# usage: scripts/posix.sh [--prepare]
+# usage: scripts/posix.sh [--prepare] [--built DIR]
 #
-# --prepare  only install and build what the suites need
+# --prepare    only install and build what the suites need
+# --built DIR  do not build the program, and test the one in DIR
 #
 # FSX_OPS=N  in the environment: total operations of fsx (default 1000000)
 #
@@ -22,8 +23,24 @@ install_posix_deps
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tools=$target/tools
-littlefs=$target/release/littlefs
 export CARGO_TARGET_DIR=$target
+prepare=false
+own_namespace=false
+built=
+arguments=("$@")
+while [ $# -gt 0 ]; do
+    case $1 in
+    --prepare) prepare=true ;;
+    --own-namespace) own_namespace=true ;;
+    --built) built=$(realpath -m "${2:?--built needs a directory}") && shift ;;
+    *)
+        echo "unknown argument: $1" >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+littlefs=${built:-$target/release}/littlefs
 
 install_tool() { # CRATE VERSION [OPTION OF cargo install]
     [ -x "$tools/bin/$1" ] ||
@@ -31,16 +48,16 @@ install_tool() { # CRATE VERSION [OPTION OF cargo install]
         { grep -v '^warning: be sure to add' || true; } >&2
 }
 # The program as scripts/install.sh builds it.
-cargo build --release --quiet --locked --features docs
+[ -n "$built" ] || cargo build --release --quiet --locked --features docs
 install_tool fsx 0.3.2
 # not optimised, because to compile it would take longer than to run it
 install_tool pjdfstest 0.2.2 --debug
-[ "${1-}" != --prepare ] || exit 0
+! $prepare || exit 0
 
 # The mounts are in a mount namespace of their own. Otherwise each container that the systemd suite
 # starts meanwhile would get a copy of them, and an image stays in use until the last copy is gone.
-if [ "$(id -u)" -eq 0 ] && [ "${1-}" != --own-namespace ]; then
-    exec unshare --mount scripts/posix.sh --own-namespace
+if [ "$(id -u)" -eq 0 ] && ! $own_namespace; then
+    exec unshare --mount scripts/posix.sh --own-namespace "${arguments[@]}"
 fi
 
 # If possible, the images are in memory, because this does not test the disk.

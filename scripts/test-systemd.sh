@@ -2,7 +2,9 @@
 # Test the Debian package with a running systemd: services, mounts at boot and on demand, and the
 # content of the images after stops, kills and poweroffs.
 #
-# usage: scripts/test-systemd.sh
+# usage: scripts/test-systemd.sh [--built DIR]
+#
+# --built DIR  build nothing, and test the programs littlefs and littlefs-docs in DIR
 #
 # Makes a small Debian in target/systemd-root once (with debootstrap), and boots it in a container
 # of systemd-nspawn. The container writes neither there nor elsewhere on this system. Needs root (or
@@ -14,15 +16,19 @@ if [ "${1-}" != --as-root ]; then
     # shellcheck source=scripts/deps.sh
     . scripts/deps.sh
     install_systemd_deps
-    scripts/deb.sh
+    scripts/deb.sh "$@"
     if [ "$(id -u)" -eq 0 ]; then
-        exec "$0" --as-root
+        exec "$0" --as-root "$@"
     fi
-    exec sudo -n "$0" --as-root
+    exec sudo -n "$0" --as-root "$@"
 fi
+shift
 
 root=$PWD/target/systemd-root
-littlefs=$PWD/target/release/littlefs
+case ${1-} in
+--built) littlefs=$(realpath "$2")/littlefs ;;
+*) littlefs=$PWD/target/release/littlefs ;;
+esac
 # The second line is for what recognises images: file(1) and desktops.
 packages=systemd,systemd-sysv,dbus,fuse3,mount,util-linux,procps
 packages+=,file,xdg-utils,shared-mime-info,desktop-file-utils,libglib2.0-bin
