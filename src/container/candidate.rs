@@ -430,7 +430,7 @@ fn note_copies(source: &dyn ReadAt, scan: &Scan, all: &mut [Found], index: usize
     let own: Vec<Half> = blocks.into_iter().flatten().filter_map(|at| scan.half_at(at)).collect();
     let is_taken = |half: &&Half| {
         let mut whole = all.iter().filter(|other| other.lost.is_none() && other.doubt.is_none());
-        half.at == at || whole.any(|whole| whole.at != at && is_part_of(half, whole))
+        whole.any(|whole| whole.at != at && is_part_of(half, whole))
     };
     let others: Vec<Half> = scan.halves.iter().filter(|half| !is_taken(half)).copied().collect();
     let rival = rival(source, at, &own, &others)?;

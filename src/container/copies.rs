@@ -44,7 +44,7 @@ pub fn rival(source: &dyn ReadAt, at: u64, own: &[Half], others: &[Half]) -> Opt
             && half.superblock.size() == size
             && u64::from(half.superblock.block_size) == block
             && (at - start).is_multiple_of(block)
-            && own.iter().all(|copy| copy.at + block <= start.saturating_add(size))
+            && own.iter().all(|copy| copy.at.saturating_add(block) <= start.saturating_add(size))
             && !is_whole(source, *start, *half)
     };
     let end = at.saturating_add(size);
