@@ -3,7 +3,8 @@
 #
 # usage: scripts/deb.sh [--built DIR]
 #
-# --built DIR  build nothing, and pack the programs littlefs and littlefs-docs in DIR
+# --built DIR  build nothing, and pack the programs littlefs and littlefs-docs in DIR, which is an
+#              absolute path
 set -euo pipefail
 umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

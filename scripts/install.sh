@@ -15,7 +15,8 @@
 # --target TARGET
 #                build for this target of rustc, such as x86_64-unknown-linux-musl. Programs for the
 #                target must be able to run on this machine
-# --built DIR    build nothing, and install the programs littlefs and littlefs-docs in DIR
+# --built DIR    build nothing, and install the programs littlefs and littlefs-docs in DIR, which is an
+#                absolute path
 # --uninstall    remove what was installed with the same prefix
 #
 # DESTDIR=DIR    in the environment: install below DIR, to make a package
@@ -52,6 +53,13 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+case $built in
+"" | /*) ;;
+*)
+    echo "--built: '$built' is not an absolute path" >&2
+    exit 1
+    ;;
+esac
 dest=${DESTDIR:-}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 docs=$target/docs

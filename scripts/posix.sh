@@ -5,7 +5,7 @@
 # usage: scripts/posix.sh [--prepare] [--built DIR]
 #
 # --prepare    only install and build what the suites need
-# --built DIR  do not build the program, and test the one in DIR
+# --built DIR  do not build the program, and test the one in DIR, which is an absolute path
 #
 # FSX_OPS=N  in the environment: total operations of fsx (default 1000000)
 #
@@ -27,12 +27,11 @@ export CARGO_TARGET_DIR=$target
 prepare=false
 own_namespace=false
 built=
-arguments=("$@")
 while [ $# -gt 0 ]; do
     case $1 in
     --prepare) prepare=true ;;
     --own-namespace) own_namespace=true ;;
-    --built) built=$(realpath -m "${2:?--built needs a directory}") && shift ;;
+    --built) built=${2:?--built needs a directory} && shift ;;
     *)
         echo "unknown argument: $1" >&2
         exit 1
@@ -57,7 +56,7 @@ install_tool pjdfstest 0.2.2 --debug
 # The mounts are in a mount namespace of their own. Otherwise each container that the systemd suite
 # starts meanwhile would get a copy of them, and an image stays in use until the last copy is gone.
 if [ "$(id -u)" -eq 0 ] && ! $own_namespace; then
-    exec unshare --mount scripts/posix.sh --own-namespace "${arguments[@]}"
+    exec unshare --mount scripts/posix.sh --own-namespace ${built:+--built "$built"}
 fi
 
 # If possible, the images are in memory, because this does not test the disk.

@@ -4,7 +4,8 @@
 #
 # usage: scripts/test-systemd.sh [--built DIR]
 #
-# --built DIR  build nothing, and test the programs littlefs and littlefs-docs in DIR
+# --built DIR  build nothing, and test the programs littlefs and littlefs-docs in DIR, which is an
+#              absolute path
 #
 # Makes a small Debian in target/systemd-root once (with debootstrap), and boots it in a container
 # of systemd-nspawn. The container writes neither there nor elsewhere on this system. Needs root (or
