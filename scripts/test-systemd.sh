@@ -27,7 +27,7 @@ shift
 
 root=$PWD/target/systemd-root
 case ${1-} in
---built) littlefs=$(realpath "$2")/littlefs ;;
+--built) littlefs=$2/littlefs ;;
 *) littlefs=$PWD/target/release/littlefs ;;
 esac
 # The second line is for what recognises images: file(1) and desktops.

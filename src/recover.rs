@@ -155,8 +155,8 @@ const UNCOMMITTED_V1: &str = "its blocks were free for a time; a driver of versi
      to such blocks, and leaves no trace if the power fails before the commit";
 const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that \
      was interrupted before its commit could have changed them";
-const UNREAD: &str = "a log has commits that cannot be read, or an interrupted one, and those may \
-     have used its blocks again";
+const UNREAD: &str = "the log of a directory ends with commits that cannot be read, or with an \
+     interrupted one; these may have used its blocks again";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const HIDDEN: &str = "its commit is behind a damaged one, so nothing proves that its blocks are \
@@ -304,7 +304,7 @@ impl Finder<'_> {
         let mut file = Recovered {
             path: Some(path),
             // commits that cannot be read may have put another directory there
-            placed: timeline.live && (number == 0 || !self.world.has_unread()),
+            placed: timeline.live && (number == 0 || !self.world.unread),
             grade: Grade::Checked,
             size: 0,
             origin: origin(timeline, version),
@@ -364,7 +364,7 @@ impl Finder<'_> {
         file.reasons.push(match missing.is_empty() {
             false => MISSING,
             true if is_hidden => HIDDEN,
-            true if is_live && self.world.has_unread() => UNREAD,
+            true if is_live && self.world.unread => UNREAD,
             true if is_live && !self.world.shows_uncommitted_writes() => UNCOMMITTED_V1,
             true if is_live => UNPROVED,
             true => LOST_PAIR,

@@ -1,9 +1,10 @@
 //! Superblocks that are copies of others in the same filesystem.
 //!
-//! A root that has to move takes a superblock entry along (SPEC: Superblock), and old copies of it
-//! stay in its former blocks. So two blocks that are next to each other may look like blocks 0 and 1
-//! of a filesystem, although they are later blocks of one that starts before them, and that has lost
-//! one of its own superblocks.
+//! If blocks 0 and 1 are written too often, the root continues in another pair, which gets a
+//! superblock entry, too (the superblock chain). When such a pair moves, its former blocks still hold
+//! copies. So two blocks that are next to each other may look like blocks 0 and 1 of a filesystem,
+//! although they are later blocks of one that starts before them, and that has lost one of its own
+//! superblocks.
 
 use super::ReadAt;
 use super::evidence::Evidence;
@@ -17,8 +18,7 @@ const RIVALS_MAX: usize = 4;
 pub struct Rival {
     /// The position of its block 0 in bytes.
     pub at: u64,
-    /// Whether the filesystem certainly starts there. If not, it may just as well start at the first
-    /// superblock of the pair.
+    /// Whether all evidence is in favour of that start. If not, either start may be the right one.
     pub certain: bool,
 }
 
@@ -91,9 +91,10 @@ fn compare(
     // superblocks
     let is_shown = here.good >= 2 || !has_copies;
     let is_first = own.contains(&half);
-    let is_better_here = match is_pair && is_first {
-        true => here.bad == 0 && is_shown && (good_here > good_there || there.bad > 0),
-        false => good_here > good_there && there.bad > 0,
+    let is_better_here = if is_pair && is_first {
+        here.bad == 0 && is_shown && (good_here > good_there || there.bad > 0)
+    } else {
+        good_here > good_there && there.bad > 0
     };
     if is_better_here && !is_only_there {
         return None;

@@ -422,7 +422,8 @@ impl Block<'_> {
         }
     }
 
-    /// Why no commit follows what `log` holds, if its first tag would be invalid.
+    /// Why no commit follows what `log` holds. What is in the place of its first tag is not a valid
+    /// tag.
     fn end_of(&self, log: &Log<()>) -> Next {
         let start = widen(log.off.max(4));
         // an erased tag alone proves nothing: its bytes may have changed

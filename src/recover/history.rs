@@ -295,7 +295,7 @@ impl Builder {
         self.set_tail(log.tail());
         let has_superblock = log.name_type(0) == Some(tag::SUPERBLOCK);
         if let Some(carried) = self.carried.take() {
-            // no driver adds or removes a superblock entry, and only formatting makes such a pair
+            // a pair keeps its superblock entry, and few pairs have one
             match (self.history.superblock, has_superblock) {
                 (true, true) => self.shared += 1,
                 (false, false) => {}

@@ -23,9 +23,10 @@ impl From<Opened> for Remains {
     /// The blocks of an image that was opened.
     fn from(opened: Opened) -> Self {
         let incomplete = opened.incomplete.is_some();
-        // if block 1 has no superblock, it may be missing, and all others in the place of another
-        let is_short = opened.missing > 0 || opened.compacted > 0 || opened.lost == Some(1);
-        let doubtful = incomplete || is_short || opened.doubt.is_some();
+        // if block 1 has no superblock, it may be missing; then each block behind it is in the place
+        // of the one before it
+        let lacks_blocks = opened.missing > 0 || opened.compacted > 0 || opened.lost == Some(1);
+        let doubtful = incomplete || lacks_blocks || opened.doubt.is_some();
         let Opened { stored, dialect, missing, offset, notes, .. } = opened;
         let blocks = Blocks { device: stored, offset, missing, incomplete, notes };
         Self { blocks, dialect, doubtful }

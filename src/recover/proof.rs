@@ -112,7 +112,7 @@ impl<'a> Proofs<'a> {
         proofs.obscure = proofs.live().filter(is_obscure).map(|(i, _)| i).collect();
         let mut judged: Vec<(usize, Span<List>, Standing)> = Vec::new();
         // commits that cannot be read may have freed the blocks of any list, and used them again
-        let best = if world.has_unread() { Standing::Unproved } else { Standing::Proved };
+        let best = if world.unread { Standing::Unproved } else { Standing::Proved };
         for (i, timeline) in proofs.live() {
             let quiet = |state| proofs.is_quiet(i, timeline, state);
             let all = proofs.judge(i, timeline, &quiet);

@@ -63,8 +63,23 @@ pub struct Timeline {
     /// Whether it contains commits that no driver reads, because they are behind a damaged one.
     pub hidden: bool,
     /// Whether it may lack later commits: one of its blocks goes on behind the last valid commit,
-    /// or the other block of its pair has no valid commit, and nothing shows why.
+    /// or the other block of its pair has no valid commit although the pair is not new.
     pub unread: bool,
+}
+
+impl Timeline {
+    /// The history of blocks that nothing names.
+    fn new(history: History) -> Self {
+        Self {
+            history,
+            pair: None,
+            live: false,
+            full: false,
+            to_the_end: false,
+            hidden: false,
+            unread: false,
+        }
+    }
 }
 
 /// Everything that is known about an image before lists are followed.
@@ -88,6 +103,8 @@ pub struct World<'a> {
     pub replaced: bool,
     /// Whether the thread of the present filesystem is sound, and every block can be read.
     pub whole: bool,
+    /// Whether a log of the present filesystem may have commits that cannot be read.
+    pub unread: bool,
     /// All histories. Those of the present filesystem come first, and the root's is the first of
     /// all.
     pub timelines: Vec<Timeline>,
@@ -110,6 +127,7 @@ impl<'a> World<'a> {
             superblock: None,
             replaced: false,
             whole: false,
+            unread: false,
             timelines: Vec::new(),
         };
         let mut metas = world.scan(progress)?;
@@ -300,6 +318,7 @@ impl<'a> World<'a> {
             for (timeline, unread) in self.timelines.iter_mut().zip(unread) {
                 timeline.unread = unread;
             }
+            self.unread = self.timelines.iter().any(|t| t.live && t.unread);
             let mut hidden: Vec<_> = self.timelines.iter().filter_map(|t| self.hidden(t)).collect();
             hidden.extend(self.timelines.iter().filter_map(|t| self.hidden_before(t)));
             self.timelines.extend(hidden);
@@ -359,15 +378,7 @@ impl<'a> World<'a> {
             _ => History::of_block(block, &bytes)?,
         };
         history.mark_damaged(&damaged);
-        Some(Timeline {
-            history,
-            pair,
-            live: false,
-            full: false,
-            to_the_end: false,
-            hidden: true,
-            unread: true,
-        })
+        Some(Timeline { pair, hidden: true, unread: true, ..Timeline::new(history) })
     }
 
     /// Blocks of present files hold no metadata of this filesystem, even if they look like
@@ -409,13 +420,11 @@ impl<'a> World<'a> {
         let older = if newer == pair.0[0] { pair.0[1] } else { pair.0[0] };
         let follows = metas.get(&older).is_some_and(|m| m.rev.wrapping_add(1) == meta.rev);
         let timeline = |history, full, to_the_end| Timeline {
-            history,
             pair: Some(pair),
             live,
             full,
             to_the_end,
-            hidden: false,
-            unread: false,
+            ..Timeline::new(history)
         };
         let is_version1 = self.dialect == Dialect::V1;
         let Some(new) = self.read(newer) else { return Vec::new() };
@@ -449,15 +458,7 @@ impl<'a> World<'a> {
     fn of_block(&self, block: u32) -> Option<Timeline> {
         let history = self.history(block, &self.read(block)?)?;
         let to_the_end = self.dialect != Dialect::V1;
-        Some(Timeline {
-            history,
-            pair: None,
-            live: false,
-            full: false,
-            to_the_end,
-            hidden: false,
-            unread: false,
-        })
+        Some(Timeline { to_the_end, ..Timeline::new(history) })
     }
 
     fn history(&self, block: u32, bytes: &[u8]) -> Option<History> {
@@ -494,26 +495,13 @@ impl<'a> World<'a> {
                 if let Joint::One(history) = joint {
                     used.extend([older, newer.block]);
                     let pair = Some(Pair([newer.block, older]));
-                    joined.push(Timeline {
-                        history: *history,
-                        pair,
-                        live: false,
-                        full: false,
-                        to_the_end: true,
-                        hidden: false,
-                        unread: false,
-                    });
+                    joined.push(Timeline { pair, to_the_end: true, ..Timeline::new(*history) });
                 }
             }
         }
         let is_left = |t: &Timeline| half(t).is_some_and(|half| !used.contains(&half.block));
         joined.extend(singles.into_iter().filter(is_left));
         joined
-    }
-
-    /// Whether a log of the present filesystem may have commits that cannot be read.
-    pub fn has_unread(&self) -> bool {
-        self.timelines.iter().any(|t| t.live && t.unread)
     }
 
     /// Whether a write that was not committed can be noticed in most cases. In version 1 it cannot:

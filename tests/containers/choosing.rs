@@ -158,6 +158,25 @@ fn encrypted_partitions_are_named_as_such() {
     desk.file("esp.bin", &bytes).ok(&["ls", "--partition", "spiffs", "esp.bin"]);
 }
 
+/// Without directories and lists, a filesystem that has another superblock in its blocks may be copies
+/// that belong to a filesystem which starts one block earlier. A table or the user settles this.
+#[test]
+fn a_table_settles_whether_superblocks_are_copies() {
+    let mut c = CLfs::fresh(&Config::new(4096, 64, 128)).expect("format");
+    c.write_file(b"hello.txt", b"hi\n").expect("write");
+    let mut image = c.unmount();
+    image.copy_within(..4096, 9 * 4096);
+    let desk = Desk::new();
+    desk.file("bare.bin", &flash(0x40_0000, &[(0x29_0000, &image)]));
+    let refused = desk.run(&["ls", "bare.bin"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("may be copies"), "{}", refused.stderr);
+    assert_eq!(desk.ok(&["ls", "--offset", "0x290000", "bare.bin"]).stdout, b"hello.txt\n");
+    desk.file("esp.bin", &esp32(&image));
+    assert_eq!(desk.ok(&["ls", "esp.bin"]).stdout, b"hello.txt\n");
+    desk.ok(&["rm", "esp.bin", "hello.txt"]);
+}
+
 /// Tables at other places than 0x8000, with their MD5, and a dump that starts later in the flash.
 #[test]
 fn tables_are_found_wherever_they_are() {

@@ -7,7 +7,7 @@ use crate::histories::Past;
 use testkit::clfs::{V2_0, V2_1};
 use testkit::random::Random;
 
-/// A metadata block and the end of its valid commits.
+/// A metadata block: its position in the image, and its commits.
 struct Log {
     start: usize,
     taken: Dissection,

@@ -125,9 +125,10 @@ fn erased_bytes_in_a_log_are_an_error() {
     let start = live_block(&written.image) * BLOCK_SIZE;
     let log = Dissection::of(&written.image[start..start + BLOCK_SIZE]).expect("a log");
     let (_, others) = log.commits.split_last().expect("commits");
+    let mut damaged = 0;
     for commit in &others[1..] {
-        for tags in 1..=commit.tags.len() {
-            for tags in commit.tags.windows(tags) {
+        for count in 1..=commit.tags.len() {
+            for tags in commit.tags.windows(count) {
                 let (first, last) = (tags[0].off as usize, tags[tags.len() - 1].off as usize);
                 // if all that the forward CRC covers reads 0xFF, it proves nothing
                 if first == commit.start as usize && last + 4 - first >= PROG_SIZE as usize {
@@ -139,9 +140,11 @@ fn erased_bytes_in_a_log_are_an_error() {
                 let is_it =
                     |f: &Finding| f.code == "commits-hidden" && f.severity == Severity::Error;
                 assert!(report.findings.iter().any(is_it), "{first:#x}..{last:#x}: {report:?}");
+                damaged += 1;
             }
         }
     }
+    assert!(damaged > 30, "{damaged}");
 }
 
 /// Two or three changes in one commit: which of its tags are right is not known.
