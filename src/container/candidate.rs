@@ -148,7 +148,14 @@ impl Found {
         self.len() == 0
     }
 
-    fn covers(&self, at: u64) -> bool {
+    /// Whether it may well exist although there is a doubt. Then what starts inside it may be the
+    /// content of a file.
+    pub(super) fn may_hold_others(&self) -> bool {
+        use Doubt::{Beheaded, Covers, Disagreeing, EitherAt, Stretched};
+        matches!(self.doubt, Some(EitherAt(_) | Beheaded | Stretched(_) | Covers(_) | Disagreeing))
+    }
+
+    pub(super) fn covers(&self, at: u64) -> bool {
         at >= self.at && at - self.at < self.len()
     }
 }

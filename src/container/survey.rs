@@ -50,8 +50,16 @@ impl Survey {
 
     /// The filesystems that a user can mean who does not name one: those without a doubt. If a
     /// partition table names some of these, only those count.
+    ///
+    /// One that starts inside a doubtful filesystem may be the content of a file there.
     pub fn meant(&self) -> Vec<&Found> {
-        let sound: Vec<&Found> = self.found.iter().filter(|found| found.doubt.is_none()).collect();
+        let is_inside = |found: &Found| {
+            let mut doubtful = self.found.iter().filter(|outer| outer.may_hold_others());
+            doubtful.any(|outer| outer.at < found.at && outer.covers(found.at))
+        };
+        let is_sound =
+            |found: &&Found| found.doubt.is_none() && (found.label.is_some() || !is_inside(found));
+        let sound: Vec<&Found> = self.found.iter().filter(is_sound).collect();
         let named: Vec<&Found> =
             sound.iter().filter(|found| found.label.is_some()).copied().collect();
         if named.is_empty() { sound } else { named }

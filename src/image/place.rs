@@ -118,7 +118,7 @@ fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen
             Ok(Chosen { found, automatic: true, ..chosen })
         }
         ([], []) => first.map_err(|reason| match reason {
-            Reason::NotLittlefs { .. } if !survey.found.is_empty() => {
+            Reason::NotLittlefs { .. } | Reason::Elsewhere(_) if !survey.found.is_empty() => {
                 Reason::Elsewhere(survey.found)
             }
             reason => encrypted(&survey).unwrap_or(reason),

@@ -2,7 +2,8 @@
 //! they start.
 
 use crate::fixture::*;
-use testkit::clfs::Config;
+use littlefs::image::{Options, Place};
+use testkit::clfs::{CLfs, Config};
 
 /// Bytes that do not contain a filesystem.
 fn filler(len: usize) -> Vec<u8> {
@@ -47,12 +48,40 @@ fn all_of_them_are_named_and_only_sound_ones() {
     assert!(said.contains("offset=88 (0x58)"), "{said}");
 }
 
+/// Without directories and lists, a filesystem looks empty. An image in one of its files, which has a
+/// single block, looks like a newer filesystem then.
+#[test]
+fn what_may_be_a_file_is_not_opened_unless_it_is_named() {
+    let mut c = CLfs::fresh(&Config::new(128, 16, 16)).expect("format");
+    c.mkdir(b"dir").expect("mkdir");
+    let inner = c.unmount();
+    let mut c = CLfs::fresh(&flash()).expect("format");
+    c.write_file(b"inner.img", &inner).expect("write");
+    let outer = c.unmount();
+    let at = outer.windows(inner.len()).position(|w| w == inner).expect("in one block") as u64;
+    let mut lost = outer.clone();
+    lost[..4096].fill(0);
+    let automatic = Options { place: Place::Auto, ..Options::default() };
+    for (outer, before) in [(&outer, 12_288), (&lost, 12_288), (&lost, 4103)] {
+        let bytes = [&vec![0xff; before][..], outer].concat();
+        let said = open(&bytes, &automatic).err().expect("refused").to_string();
+        assert!(said.contains(&format!("offset={} ", before as u64 + at)), "{said}");
+        assert!(said.contains("doubtful: it looks empty"), "{said}");
+        assert!(!open_at(&bytes, before as u64 + at).expect("opens").read_only);
+    }
+    // at the first byte, the outer one is meant
+    let opened = open(&outer, &automatic).expect("opens");
+    assert_eq!(opened.offset, 0);
+    let opened = open(&lost, &automatic).expect("opens");
+    assert_eq!((opened.offset, opened.read_only), (0, opened.doubt.is_some()));
+}
+
 /// An image that is a file in another filesystem belongs to the content of that one.
 #[test]
 fn an_image_inside_of_an_image_is_not_named() {
     let inner = without_tree(&Config::new(512, 16, 16));
     let config = flash();
-    let mut c = testkit::clfs::CLfs::fresh(&config).expect("format");
+    let mut c = CLfs::fresh(&config).expect("format");
     c.write_file(b"inner.img", &inner).expect("write");
     c.mkdir(b"dir").expect("mkdir");
     let outer = c.unmount();
